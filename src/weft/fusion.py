@@ -1,0 +1,278 @@
+"""The woven layers: what is learned while the language model and the encoders stay as they are.
+
+:class:`Connector` brings an encoder's features to the language model's width. :class:`GatedCrossAttention` is the
+fusion layer: it reads a memory once into keys and values, and then lets hidden states look at them, as often as they
+like, with no work on the memory left. :class:`Resampler` turns any number of memory tokens into a fixed number.
+They are plain modules that know neither a language model nor a picture, and can be imported on their own.
+
+Notation: ``G`` rows, ``T`` text tokens, ``H`` hidden size, ``M`` items, ``N`` memory tokens, ``D`` memory width.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import torch
+
+from weft.attention import attention
+from weft.memory import KeyValues
+
+
+class FeedForward(nn.Module):
+    """The gated feed-forward network of Llama: ``down(silu(gate(x)) * up(x))`` (Shazeer 2020, SwiGLU)."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(width, inner, bias=False)
+        self.up_proj = nn.Linear(width, inner, bias=False)
+        self.down_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class GatedCrossAttention(nn.Module):
+    """A fusion layer: hidden states look at a memory and take up what they find there, as far as two gates let it.
+
+    .. math::
+        h' = h + g_a W_o \\, \\mathrm{attention}(W_q \\hat h, W_k \\hat x, W_v \\hat x), \\qquad
+        h'' = h' + g_f \\, \\mathrm{FFN}(\\hat h')
+
+    with x the memory and a hat for RMS normalization; queries and keys are normalized per head as well
+    (Henry et al. 2020). After Flamingo (Alayrac et al. 2022), except that the gates are plain scales which start at
+    one, with output projections which start at zero: a new layer is the identity just as well, and learns sooner than
+    behind a tanh gate that has to open first.
+
+    Args:
+        hidden_size: width ``H`` of the hidden states.
+        memory_size: width ``D`` of the memory.
+        heads: query heads.
+        kv_heads: key/value heads, a divisor of ``heads`` (grouped-query attention).
+        head_dim: width of a head.
+        feed_forward: inner width of the feed-forward network; 0 for none.
+        qk_norm: whether queries and keys are normalized per head.
+        dropout: probability with which what a layer adds is dropped while training, element by element.
+        eps: epsilon of the norms.
+
+    Example:
+        >>> layer = GatedCrossAttention(hidden_size=64, memory_size=32, heads=4, kv_heads=2, head_dim=16)
+        >>> patches = torch.randn(1, 81, 32)
+        >>> read = layer.read(patches)              # once for a picture
+        >>> hidden = layer(torch.randn(1, 7, 64), read)   # for every text that looks at it
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        memory_size: int,
+        *,
+        heads: int,
+        kv_heads: int | None = None,
+        head_dim: int | None = None,
+        feed_forward: int = 0,
+        qk_norm: bool = True,
+        dropout: float = 0.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        kv_heads = kv_heads or heads
+        if heads % kv_heads:
+            raise ValueError(f"{heads} query heads can't share {kv_heads} key/value heads evenly.")
+        self.head_dim = head_dim or hidden_size // heads
+        self.hidden_norm = nn.RMSNorm(hidden_size, eps=eps)
+        self.memory_norm = nn.RMSNorm(memory_size, eps=eps)
+        self.q_proj = nn.Linear(hidden_size, heads * self.head_dim, bias=False)
+        self.k_proj = nn.Linear(memory_size, kv_heads * self.head_dim, bias=False)
+        self.v_proj = nn.Linear(memory_size, kv_heads * self.head_dim, bias=False)
+        self.o_proj = nn.Linear(heads * self.head_dim, hidden_size, bias=False)
+        self.q_norm = nn.RMSNorm(self.head_dim, eps=eps) if qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(self.head_dim, eps=eps) if qk_norm else nn.Identity()
+        self.attention_gate = nn.Parameter(torch.ones(()))
+        nn.init.zeros_(self.o_proj.weight)
+        if feed_forward:
+            self.feed_forward_norm = nn.RMSNorm(hidden_size, eps=eps)
+            self.feed_forward = FeedForward(hidden_size, feed_forward)
+            self.feed_forward_gate = nn.Parameter(torch.ones(()))
+            nn.init.zeros_(self.feed_forward.down_proj.weight)
+        else:
+            self.feed_forward = None
+        self.dropout = nn.Dropout(dropout)
+
+    def read(self, features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None = None) -> KeyValues:
+        """Project a memory to keys and values: all the work on the memory that this layer ever does.
+
+        Args:
+            features: the memory, ``[M, N, D]``.
+            mask: True where a token may be looked at, ``[M, N]``; None when all may.
+        """
+        features = self.memory_norm(features)
+        keys = self.k_norm(self._split(self.k_proj(features)))
+        return KeyValues(keys, self._split(self.v_proj(features)), mask)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "G T H"],
+        keyvalues: KeyValues,
+        visible: Bool[Tensor, "G T N"] | None = None,
+    ) -> Float[Tensor, "G T H"]:
+        """Let each text token look at its row's memory.
+
+        Args:
+            hidden: hidden states, ``[G, T, H]``.
+            keyvalues: what :meth:`read` returned, one item a row.
+            visible: True where a text token may look at a memory token, ``[G, T, N]``; None when all see all that the
+                memory's own mask allows. A token that may look at nothing keeps its hidden state, bit for bit.
+        """
+        if keyvalues.mask is not None:
+            mask = keyvalues.mask[:, None, :]
+            visible = mask.expand(-1, hidden.shape[1], -1) if visible is None else visible & mask
+        looked = attention(self._queries(hidden), keyvalues.keys, keyvalues.values, _per_head(visible))
+        update = self.o_proj(looked.transpose(1, 2).flatten(2))
+        fused = hidden + self.dropout(self.attention_gate * update)
+        if self.feed_forward is not None:
+            update = self.feed_forward(self.feed_forward_norm(fused))
+            fused = fused + self.dropout(self.feed_forward_gate * update)
+        return fused if visible is None else torch.where(visible.any(-1, keepdim=True), fused, hidden)
+
+    def weights(
+        self,
+        hidden: Float[Tensor, "G T H"],
+        keyvalues: KeyValues,
+        visible: Bool[Tensor, "G T N"] | None = None,
+    ) -> Float[Tensor, "G heads T N"]:
+        """The attention weights with which :meth:`forward` looks, for those who want to see them."""
+        if keyvalues.mask is not None:
+            mask = keyvalues.mask[:, None, :]
+            visible = mask.expand(-1, hidden.shape[1], -1) if visible is None else visible & mask
+        _, weights = attention(
+            self._queries(hidden), keyvalues.keys, keyvalues.values, _per_head(visible), need_weights=True
+        )
+        return weights
+
+    def _queries(self, hidden: Float[Tensor, "G T H"]) -> Float[Tensor, "G heads T head_dim"]:
+        return self.q_norm(self._split(self.q_proj(self.hidden_norm(hidden))))
+
+    def _split(self, x: Float[Tensor, "G T width"]) -> Float[Tensor, "G heads T head_dim"]:
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+def _per_head(visible: Bool[Tensor, "G T N"] | None) -> Bool[Tensor, "G 1 T N"] | None:
+    return None if visible is None else visible[:, None]
+
+
+class SelfAttentionLayer(nn.Module):
+    """One pre-norm transformer layer in which the tokens of an item look at each other, in all directions."""
+
+    def __init__(self, width: int, *, heads: int, feed_forward: int, dropout: float = 0.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.head_dim = width // heads
+        self.norm = nn.RMSNorm(width, eps=eps)
+        self.qkv_proj = nn.Linear(width, 3 * width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+        self.feed_forward_norm = nn.RMSNorm(width, eps=eps)
+        self.feed_forward = FeedForward(width, feed_forward)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "M N H"], mask: Bool[Tensor, "M N"] | None = None) -> Float[Tensor, "M N H"]:
+        """``mask`` is True where a token may be looked at."""
+        query, key, value = (
+            part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in self.qkv_proj(self.norm(x)).chunk(3, -1)
+        )
+        looked = attention(query, key, value, None if mask is None else mask[:, None, None, :])
+        x = x + self.dropout(self.o_proj(looked.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class Connector(nn.Module):
+    """Brings an encoder's features to the fusion layers' width, tells them their place, and lets them see each other.
+
+    Args:
+        memory_size: width ``D`` of the encoder's features.
+        hidden_size: width ``H`` of what is handed on.
+        tokens: tokens ``N`` an item, each with a learned position embedding; 0 for none (items of any length).
+        layers: self-attention layers over the tokens of an item.
+        heads: heads of those layers.
+        feed_forward: inner width of their feed-forward network.
+        dropout: probability with which features and what the layers add are dropped while training.
+    """
+
+    def __init__(
+        self,
+        memory_size: int,
+        hidden_size: int,
+        *,
+        tokens: int = 0,
+        layers: int = 0,
+        heads: int = 8,
+        feed_forward: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(memory_size, eps=1e-6)
+        self.proj = nn.Linear(memory_size, hidden_size, bias=False)
+        self.positions = nn.Parameter(torch.randn(tokens, hidden_size) * 0.02) if tokens else None
+        self.layers = nn.ModuleList(
+            SelfAttentionLayer(hidden_size, heads=heads, feed_forward=feed_forward or 2 * hidden_size, dropout=dropout)
+            for _ in range(layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None = None
+    ) -> Float[Tensor, "M N H"]:
+        """``mask`` is True where a token is real.
+
+        Raises:
+            ValueError: where the items have another number of tokens than there are position embeddings.
+        """
+        x = self.proj(self.dropout(self.norm(features)))
+        if self.positions is not None:
+            if len(self.positions) != x.shape[1]:
+                raise ValueError(
+                    f"The connector knows {len(self.positions)} positions and was given items of {x.shape[1]} tokens; "
+                    "encode pictures at the size that the weave was made for."
+                )
+            x = x + self.positions
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x
+
+
+class Resampler(nn.Module):
+    """Learned queries read an item of any number of tokens and hand on a fixed number (Perceiver, Jaegle et al. 2021).
+
+    Args:
+        width: width of the memory, ``D``.
+        tokens: how many tokens to hand on, ``K``.
+        layers: times that the queries look.
+        heads: heads of each look.
+        feed_forward: inner width of the feed-forward networks.
+
+    Example:
+        >>> Resampler(32, tokens=8, heads=4)(torch.randn(2, 1000, 32)).shape
+        torch.Size([2, 8, 32])
+    """
+
+    def __init__(self, width: int, *, tokens: int, layers: int = 2, heads: int = 8, feed_forward: int = 0) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.layers = nn.ModuleList(
+            GatedCrossAttention(width, width, heads=heads, feed_forward=feed_forward or 2 * width)
+            for _ in range(layers)
+        )
+        for layer in self.layers:
+            # A resampler has no language model to leave undisturbed, so its layers start open.
+            nn.init.xavier_uniform_(layer.o_proj.weight)
+            nn.init.xavier_uniform_(layer.feed_forward.down_proj.weight)
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+
+    def forward(
+        self, features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None = None
+    ) -> Float[Tensor, "M K D"]:
+        """``mask`` is True where a token is real; an item without any hands on its bare queries."""
+        x = self.queries.expand(len(features), -1, -1)
+        for layer in self.layers:
+            x = layer(x, layer.read(features, mask))
+        return self.norm(x)
