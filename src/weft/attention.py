@@ -8,105 +8,59 @@ found. It knows nothing of language models, pictures, caches or gates; the fusio
 Each step is a function: :func:`similarities` is ``Q Kᵀ / √d_k``, :func:`scores` the softmax over what may be looked at,
 :func:`weighted_values` the product with ``V``. :func:`attention` gives the same result by PyTorch's fused kernel.
 
-Notation, used throughout: ``T`` queries, ``N`` keys (and values), ``d_k`` width of a query and of a key, ``d_v`` width of
-a value. **A mask is boolean, and True means "may look".** A query that may look at nothing finds exactly zeros, and
-every gradient through it is finite: zero.
+Notation, used throughout: ``T`` queries, ``N`` keys (and values), ``d_k`` width of a query and of a key, ``d_v`` width
+of a value. **A mask is boolean, and True means "may look".** It is anything that broadcasts to ``[..., T, N]``, or None
+where all may be looked at. A query that may look at nothing finds exactly zeros, and its gradients are zero.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, overload
+from typing import Literal, TypeAlias, overload
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Query: TypeAlias = Float[Tensor, "... T d_k"]
+Key: TypeAlias = Float[Tensor, "... N d_k"]
+Value: TypeAlias = Float[Tensor, "... N d_v"]
+Scores: TypeAlias = Float[Tensor, "... T N"]
+Found: TypeAlias = Float[Tensor, "... T d_v"]
+Mask: TypeAlias = Bool[Tensor, "*#mask"] | None
 
-def similarities(
-    query: Float[Tensor, "... T d_k"], key: Float[Tensor, "... N d_k"], scale: float | None = None
-) -> Float[Tensor, "... T N"]:
-    """``Q Kᵀ · scale``: how well each key answers each query, in float32 at least (as fused kernels do inside).
 
-    Args:
-        query: ``[..., T, d_k]``.
-        key: ``[..., N, d_k]``.
-        scale: a factor; ``1 / √d_k`` by default.
-    """
+def similarities(query: Query, key: Key) -> Scores:
+    """``Q Kᵀ / √d_k``: how well each key answers each query, in float32 at least (as fused kernels do inside)."""
     wide = torch.promote_types(query.dtype, torch.float32)
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    return query.to(wide) @ key.to(wide).mT * factor
+    return query.to(wide) @ key.to(wide).mT / math.sqrt(query.shape[-1])
 
 
-def scores(
-    similarities: Float[Tensor, "... T N"], mask: Bool[Tensor, "*#mask"] | None = None
-) -> Float[Tensor, "... T N"]:
-    """Softmax over the keys that a query may look at; each row sums to one, or is zero if it may look at none.
-
-    Args:
-        similarities: ``[..., T, N]``.
-        mask: True where a query may look at a key, broadcastable to ``[..., T, N]``; None when all may be looked at.
-    """
+def scores(similarities: Scores, mask: Mask = None) -> Scores:
+    """Softmax over the keys that a query may look at; each row sums to one, or is zero if it may look at none."""
     if mask is None:
         return similarities.softmax(-1)
     looking, sees = _open_blind_rows(mask)
     return similarities.masked_fill(~looking, -math.inf).softmax(-1).masked_fill(~sees, 0)
 
 
-def weighted_values(scores: Float[Tensor, "... T N"], value: Float[Tensor, "... N d_v"]) -> Float[Tensor, "... T d_v"]:
-    """Scores times values: what each query found, computed in the type of the scores, handed on in the values' type.
-
-    Args:
-        scores: ``[..., T, N]``.
-        value: ``[..., N, d_v]``.
-    """
+def weighted_values(scores: Scores, value: Value) -> Found:
+    """Scores times values: what each query found, computed in the type of the scores, handed on in the values' type."""
     return (scores @ value.to(scores.dtype)).to(value.dtype)
 
 
 @overload
 def attention(
-    query: Float[Tensor, "... T d_k"],
-    key: Float[Tensor, "... N d_k"],
-    value: Float[Tensor, "... N d_v"],
-    mask: Bool[Tensor, "*#mask"] | None = None,
-    *,
-    dropout: float = 0.0,
-    scale: float | None = None,
-    need_weights: Literal[False] = False,
-) -> Float[Tensor, "... T d_v"]: ...
+    query: Query, key: Key, value: Value, mask: Mask = ..., *, dropout: float = ..., need_weights: Literal[False] = ...
+) -> Found: ...
 @overload
 def attention(
-    query: Float[Tensor, "... T d_k"],
-    key: Float[Tensor, "... N d_k"],
-    value: Float[Tensor, "... N d_v"],
-    mask: Bool[Tensor, "*#mask"] | None = None,
-    *,
-    dropout: float = 0.0,
-    scale: float | None = None,
-    need_weights: Literal[True],
-) -> tuple[Float[Tensor, "... T d_v"], Float[Tensor, "... T N"]]: ...
-@overload
+    query: Query, key: Key, value: Value, mask: Mask = ..., *, dropout: float = ..., need_weights: Literal[True]
+) -> tuple[Found, Scores]: ...
 def attention(
-    query: Float[Tensor, "... T d_k"],
-    key: Float[Tensor, "... N d_k"],
-    value: Float[Tensor, "... N d_v"],
-    mask: Bool[Tensor, "*#mask"] | None = None,
-    *,
-    dropout: float = 0.0,
-    scale: float | None = None,
-    need_weights: bool,
-) -> Float[Tensor, "... T d_v"] | tuple[Float[Tensor, "... T d_v"], Float[Tensor, "... T N"]]: ...
-def attention(
-    query: Float[Tensor, "... T d_k"],
-    key: Float[Tensor, "... N d_k"],
-    value: Float[Tensor, "... N d_v"],
-    mask: Bool[Tensor, "*#mask"] | None = None,
-    *,
-    dropout: float = 0.0,
-    scale: float | None = None,
-    need_weights: bool = False,
-) -> Float[Tensor, "... T d_v"] | tuple[Float[Tensor, "... T d_v"], Float[Tensor, "... T N"]]:
+    query: Query, key: Key, value: Value, mask: Mask = None, *, dropout: float = 0, need_weights: bool = False
+) -> Found | tuple[Found, Scores]:
     """``softmax(Q Kᵀ / √d_k) V`` over the keys that the mask lets each query look at.
 
     Leading dimensions broadcast. Where keys and values have fewer heads (dimension -3) than the queries have, and
@@ -114,12 +68,9 @@ def attention(
     ``h // (H / kv_heads)`` (grouped-query attention, Ainslie et al. 2023).
 
     Args:
-        query: ``[..., T, d_k]``.
-        key: ``[..., N, d_k]``.
-        value: ``[..., N, d_v]``.
+        query, key, value: ``[..., T, d_k]``, ``[..., N, d_k]`` and ``[..., N, d_v]``.
         mask: True where a query may look at a key, broadcastable to ``[..., T, N]``; None when all may be looked at.
         dropout: probability with which a score is dropped; the rest grow to make up for it. Give 0 outside training.
-        scale: factor on the similarities; ``1 / √d_k`` by default.
         need_weights: return the scores as well. They are then computed step by step, which takes more memory.
 
     Returns:
@@ -133,35 +84,29 @@ def attention(
     _check_mask(mask, (*lead, query.shape[-2], key.shape[-2]))
     if need_weights:
         if grouped:
-            group = query.shape[-3] // key.shape[-3]
-            key, value = key.repeat_interleave(group, -3), value.repeat_interleave(group, -3)
-        weights = scores(similarities(query, key, scale), mask)
+            key, value = (rows.repeat_interleave(query.shape[-3] // rows.shape[-3], -3) for rows in (key, value))
+        weights = scores(similarities(query, key), mask)
         return weighted_values(F.dropout(weights, dropout), value), weights
 
     key_lead = (*lead[:-1], key.shape[-3]) if grouped else lead
     query = query.expand(*lead, *query.shape[-2:])
     key, value = (tensor.expand(*key_lead, *tensor.shape[-2:]) for tensor in (key, value))
-    if mask is None:
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale, enable_gqa=grouped)
-    looking, sees = _open_blind_rows(mask)
-    found = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=looking, dropout_p=dropout, scale=scale, enable_gqa=grouped
-    )
-    return found.masked_fill(~sees, 0)
+    looking, sees = (None, None) if mask is None else _open_blind_rows(torch.atleast_2d(mask))
+    found = F.scaled_dot_product_attention(query, key, value, looking, dropout, enable_gqa=grouped)
+    return found if sees is None else found.masked_fill(~sees, 0)
 
 
 def _open_blind_rows(mask: Bool[Tensor, "*mask"]) -> tuple[Bool[Tensor, "*mask"], Bool[Tensor, "*rows"]]:
     """The mask with rows that see nothing opened, and which rows do see something, ``[..., T, 1]``.
 
-    A softmax over nothing is not a number, in its gradient too. So a blind row looks at everything, and its result is
-    replaced by zeros afterwards, which also stops its gradient.
+    A softmax over nothing is not a number, nor is its gradient, so a blind row looks at everything, to be zeroed later.
     """
     sees = mask.any(-1, keepdim=True)
     return mask | ~sees, sees
 
 
 def _leading_dimensions(query: Tensor, key: Tensor, value: Tensor) -> tuple[tuple[int, ...], bool]:
-    """Leading dimensions of the result, and whether query heads share key/value heads; refuses shapes that don't fit."""
+    """Leading dimensions of the result, and whether query heads share key/value heads; refuses what doesn't fit."""
     shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise ValueError(f"attention needs [..., T, d_k], [..., N, d_k] and [..., N, d_v], but was given {shapes}")
@@ -169,64 +114,42 @@ def _leading_dimensions(query: Tensor, key: Tensor, value: Tensor) -> tuple[tupl
         raise ValueError(f"queries and keys need the same width (last dimension), but were given as {shapes}")
     if key.shape[-2] != value.shape[-2]:
         raise ValueError(f"there must be one value for each key (dimension -2), but they were given as {shapes}")
-    grouped = (
-        min(query.ndim, key.ndim, value.ndim) > 2
-        and key.shape[-3] == value.shape[-3]
-        and 1 < key.shape[-3] < query.shape[-3]
-        and query.shape[-3] % key.shape[-3] == 0
-    )
-    leads = [tensor.shape[:-3] if grouped else tensor.shape[:-2] for tensor in (query, key, value)]
-    try:
-        lead = tuple(torch.broadcast_shapes(*leads))
-    except RuntimeError as error:
-        raise ValueError(f"the leading dimensions of {shapes} don't broadcast to one shape") from error
+    heads, kv_heads = query.shape[-3:-2].numel(), key.shape[-3:-2].numel()  # 1 where there is no such dimension
+    grouped = 1 < kv_heads < heads and heads % kv_heads == 0 and key.shape[-3] == value.shape[-3:-2].numel()
+    lead = _broadcast([tensor.shape[: -3 if grouped else -2] for tensor in (query, key, value)], shapes)
     return ((*lead, query.shape[-3]) if grouped else lead), grouped
 
 
-def _check_mask(mask: Tensor | None, shape: tuple[int, ...]) -> None:
-    """Refuse a mask that isn't boolean or doesn't broadcast to ``[..., T, N]``."""
+def _broadcast(leads: list[torch.Size], shapes: str) -> tuple[int, ...]:
+    try:
+        return tuple(torch.broadcast_shapes(*leads))
+    except RuntimeError as error:
+        raise ValueError(f"the leading dimensions of {shapes} don't broadcast to one shape") from error
+
+
+def _check_mask(mask: Mask, shape: tuple[int, ...]) -> None:
     if mask is None:
         return
     if mask.dtype != torch.bool:
         raise ValueError(f"the mask of shape {tuple(mask.shape)} is {mask.dtype}; give booleans, True = may look")
-    fits = mask.ndim <= len(shape) and all(
-        have in (1, want) for have, want in zip(reversed(mask.shape), reversed(shape), strict=False)
-    )
-    if not fits:
+    sizes = zip(mask.shape[::-1], shape[::-1], strict=False)
+    if mask.ndim > len(shape) or any(size not in (1, wanted) for size, wanted in sizes):
         raise ValueError(f"the mask of shape {tuple(mask.shape)} doesn't broadcast to [..., T, N] = {shape}")
 
 
 class Attention(nn.Module):
-    """Multi-head attention with learned projections: ``Attention(d_q, d_k, d_v)(q, k, v)``.
-
-        head_h = attention(q W_h^Q, k W_h^K, v W_h^V);    output = [head_1, ..., head_H] W^O
+    """Multi-head attention, ``[head_1, ..., head_H] W^O`` with ``head_h = attention(q W_h^Q, k W_h^K, v W_h^V)``.
 
     As in Vaswani et al. 2017, section 3.2.2, except that queries, keys and values may each have a width of their own
-    (there all are ``d_model``). No projection has a bias, so a query that may look at nothing gives exactly zeros here
-    as well.
-
-    ========== =======================================================================
-    ``d_q``    width of a query row as it comes in
-    ``d_k``    width of a key row as it comes in
-    ``d_v``    width of a value row as it comes in
-    ``heads``  how many times to look, each with projections of its own (``H``)
-    ``d_model`` width inside, all heads together; a head has ``d_model / heads``
-    ``d_out``  width of a row that goes out
-    ========== =======================================================================
-
-    Example:
-        >>> layer = Attention(d_q=16, d_k=8, d_v=8, heads=4)
-        >>> words, patches = torch.randn(2, 5, 16), torch.randn(2, 9, 8)
-        >>> layer(words, patches, patches).shape
-        torch.Size([2, 5, 8])
+    (there all are ``d_model``). No projection has a bias, so a query that may look at nothing still gives zeros.
 
     Args:
-        d_q: width of the queries.
-        d_k: width of the keys.
-        d_v: width of the values.
-        heads: number of heads.
-        d_model: width inside; ``d_q`` by default.
-        d_out: width of the result; ``d_v`` by default, the width that the formula gives.
+        d_q: width of a query row as it comes in.
+        d_k: width of a key row as it comes in.
+        d_v: width of a value row as it comes in.
+        heads: how many times to look, each with projections of its own (``H``).
+        d_model: width inside, all heads together; ``d_q`` by default. Each head has ``d_model / heads``.
+        d_out: width of a row that goes out; ``d_v`` by default, the width that the formula gives.
         dropout: probability with which a score is dropped while training.
 
     Raises:
@@ -242,14 +165,13 @@ class Attention(nn.Module):
         heads: int = 1,
         d_model: int | None = None,
         d_out: int | None = None,
-        dropout: float = 0.0,
+        dropout: float = 0,
     ) -> None:
         super().__init__()
         d_model = d_q if d_model is None else d_model
         if heads < 1 or d_model % heads:
             raise ValueError(f"d_model={d_model} can't be split into heads={heads}; choose a divisor of {d_model}")
-        self.heads = heads
-        self.dropout = dropout
+        self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(d_q, d_model, bias=False)
         self.key = nn.Linear(d_k, d_model, bias=False)
         self.value = nn.Linear(d_v, d_model, bias=False)
@@ -260,7 +182,7 @@ class Attention(nn.Module):
         q: Float[Tensor, "... T d_q"],
         k: Float[Tensor, "... N d_k"],
         v: Float[Tensor, "... N d_v"],
-        mask: Bool[Tensor, "*#mask"] | None = None,
+        mask: Mask = None,
         need_weights: bool = False,
     ) -> Float[Tensor, "... T d_out"] | tuple[Float[Tensor, "... T d_out"], Float[Tensor, "... heads T N"]]:
         """What each query row found among the values.
@@ -270,22 +192,19 @@ class Attention(nn.Module):
             k: rows that are compared with, ``[..., N, d_k]``.
             v: rows that are handed on, ``[..., N, d_v]``.
             mask: True where a query may look at a key, in every head; broadcastable to ``[..., T, N]``.
-            need_weights: return the scores of each head as well, ``[..., heads, T, N]``.
-
-        Returns:
-            ``[..., T, d_out]``, or a pair of it and the scores.
+            need_weights: return a pair of the result and the scores of each head, ``[..., heads, T, N]``.
 
         Raises:
             ValueError: a width isn't the one the layer was made for, or the mask doesn't fit.
         """
-        lead = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-        _check_mask(mask, (*lead, q.shape[-2], k.shape[-2]))
         query = self._heads("q", q, self.query)
         key = self._heads("k", k, self.key)
         value = self._heads("v", v, self.value)
+        shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
+        _check_mask(mask, (*_broadcast([q.shape[:-2], k.shape[:-2], v.shape[:-2]], shapes), q.shape[-2], k.shape[-2]))
         if mask is not None and mask.ndim > 2:
             mask = mask.unsqueeze(-3)  # the same for every head
-        dropout = self.dropout if self.training else 0.0
+        dropout = self.dropout if self.training else 0
         if need_weights:
             found, weights = attention(query, key, value, mask, dropout=dropout, need_weights=True)
             return self._join(found), weights
@@ -293,10 +212,8 @@ class Attention(nn.Module):
 
     def _heads(self, name: str, rows: Tensor, projection: nn.Linear) -> Float[Tensor, "... heads rows head_dim"]:
         if rows.ndim < 2 or rows.shape[-1] != projection.in_features:
-            raise ValueError(
-                f"{name} has shape {tuple(rows.shape)}, but this layer was made for [..., rows, "
-                f"{projection.in_features}] (its projection has shape {tuple(projection.weight.shape)})"
-            )
+            expected = f"[..., rows, {projection.in_features}]"
+            raise ValueError(f"{name} has shape {tuple(rows.shape)}, but this layer was made for {expected}")
         return projection(rows).unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
     def _join(self, found: Float[Tensor, "... heads T head_dim"]) -> Float[Tensor, "... T d_out"]:
@@ -307,15 +224,7 @@ class CrossAttention(nn.Module):
     """Visual rows that read text: ``softmax(v qᵀ / √d_v) t``, with learned projections and any number of heads.
 
     Identical to :class:`Attention` with ``v`` asking, ``q`` as keys and ``t`` as values, except in its letters, which
-    are those of the two modalities:
-
-    =======  ==============================================================
-    ``v``    visual rows, which ask: ``[..., V, d_v]`` (queries)
-    ``q``    textual rows that are compared with: ``[..., N, d_t]`` (keys); ``t`` itself by default
-    ``t``    textual rows that are handed on: ``[..., N, d_t]`` (values)
-    =======  ==============================================================
-
-    With one head the similarities are divided by ``√d_v``, as in the formula; with more by ``√(d_v / heads)``.
+    are those of the two modalities. With several heads the similarities are divided by ``√(d_v / heads)``.
 
     Example:
         >>> patches, words = torch.randn(2, 81, 32), torch.randn(2, 7, 16)
@@ -329,7 +238,7 @@ class CrossAttention(nn.Module):
         dropout: probability with which a score is dropped while training.
     """
 
-    def __init__(self, d_v: int, d_t: int, *, heads: int = 1, dropout: float = 0.0) -> None:
+    def __init__(self, d_v: int, d_t: int, *, heads: int = 1, dropout: float = 0) -> None:
         super().__init__()
         self.attention = Attention(d_v, d_t, d_t, heads=heads, dropout=dropout)
 
@@ -338,17 +247,17 @@ class CrossAttention(nn.Module):
         v: Float[Tensor, "... V d_v"],
         t: Float[Tensor, "... N d_t"],
         q: Float[Tensor, "... N d_t"] | None = None,
-        mask: Bool[Tensor, "*#mask"] | None = None,
+        mask: Mask = None,
         need_weights: bool = False,
     ) -> Float[Tensor, "... V d_t"] | tuple[Float[Tensor, "... V d_t"], Float[Tensor, "... heads V N"]]:
         """For each visual row the text it was drawn to, ``[..., V, d_t]``.
 
         Args:
-            v: visual rows, ``[..., V, d_v]``.
-            t: textual values, ``[..., N, d_t]``.
-            q: textual keys, ``[..., N, d_t]``; ``t`` by default.
+            v: visual rows, which ask, ``[..., V, d_v]``.
+            t: textual rows that are handed on, ``[..., N, d_t]``.
+            q: textual rows that are compared with, ``[..., N, d_t]``; ``t`` by default.
             mask: True where a visual row may look at a textual one, broadcastable to ``[..., V, N]``.
-            need_weights: return the scores of each head as well, ``[..., heads, V, N]``.
+            need_weights: return a pair of the result and the scores of each head, ``[..., heads, V, N]``.
         """
         return self.attention(v, t if q is None else q, t, mask, need_weights)
 
@@ -359,36 +268,22 @@ class CoAttention(nn.Module):
     Two :class:`Attention` layers side by side, each with its own projections. Every row keeps its width, so that the
     results can be added to what went in.
 
-    =======  ==============================================
-    ``v``    visual rows (patches), ``[..., V, d_v]``
-    ``t``    textual rows (words), ``[..., T, d_t]``
-    =======  ==============================================
-
-    Example:
-        >>> patches, words = torch.randn(2, 81, 32), torch.randn(2, 7, 16)
-        >>> seeing, reading = CoAttention(d_v=32, d_t=16)(patches, words)
-        >>> seeing.shape, reading.shape
-        (torch.Size([2, 7, 16]), torch.Size([2, 81, 32]))
-
     Args:
-        d_v: width of the visual rows.
-        d_t: width of the textual rows.
+        d_v: width of the visual rows (patches).
+        d_t: width of the textual rows (words).
         heads: number of heads in each direction.
         d_model: width inside, all heads together; ``d_t`` by default.
         dropout: probability with which a score is dropped while training.
     """
 
-    def __init__(self, d_v: int, d_t: int, *, heads: int = 1, d_model: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(self, d_v: int, d_t: int, *, heads: int = 1, d_model: int | None = None, dropout: float = 0) -> None:
         super().__init__()
         d_model = d_t if d_model is None else d_model
         self.text_to_image = Attention(d_t, d_v, d_v, heads=heads, d_model=d_model, d_out=d_t, dropout=dropout)
         self.image_to_text = Attention(d_v, d_t, d_t, heads=heads, d_model=d_model, d_out=d_v, dropout=dropout)
 
     def forward(
-        self,
-        v: Float[Tensor, "... V d_v"],
-        t: Float[Tensor, "... T d_t"],
-        mask: Bool[Tensor, "*#mask"] | None = None,
+        self, v: Float[Tensor, "... V d_v"], t: Float[Tensor, "... T d_t"], mask: Mask = None
     ) -> tuple[Float[Tensor, "... T d_t"], Float[Tensor, "... V d_v"]]:
         """Text rows that have looked at the image, ``[..., T, d_t]``, and patches that have read the text.
 
@@ -398,5 +293,4 @@ class CoAttention(nn.Module):
             mask: True where a textual and a visual row may look at each other, broadcastable to ``[..., T, V]``.
         """
         seeing = self.text_to_image(t, v, v, mask)
-        reading = self.image_to_text(v, t, t, None if mask is None else torch.atleast_2d(mask).mT)
-        return seeing, reading
+        return seeing, self.image_to_text(v, t, t, None if mask is None else torch.atleast_2d(mask).mT)

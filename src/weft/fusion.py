@@ -10,14 +10,23 @@ Notation: ``G`` rows, ``T`` text tokens, ``H`` hidden size, ``M`` items, ``N`` m
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import torch
-
 from weft.attention import attention
 from weft.memory import KeyValues
+
+
+class RMSNorm(nn.RMSNorm):
+    """``torch.nn.RMSNorm`` that computes in the type of its input, so mixed precision keeps the fused kernel."""
+
+    def forward(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 class FeedForward(nn.Module):
@@ -81,23 +90,21 @@ class GatedCrossAttention(nn.Module):
         if heads % kv_heads:
             raise ValueError(f"{heads} query heads can't share {kv_heads} key/value heads evenly.")
         self.head_dim = head_dim or hidden_size // heads
-        self.hidden_norm = nn.RMSNorm(hidden_size, eps=eps)
-        self.memory_norm = nn.RMSNorm(memory_size, eps=eps)
+        self.hidden_norm = RMSNorm(hidden_size, eps=eps)
+        self.memory_norm = RMSNorm(memory_size, eps=eps)
         self.q_proj = nn.Linear(hidden_size, heads * self.head_dim, bias=False)
         self.k_proj = nn.Linear(memory_size, kv_heads * self.head_dim, bias=False)
         self.v_proj = nn.Linear(memory_size, kv_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(heads * self.head_dim, hidden_size, bias=False)
-        self.q_norm = nn.RMSNorm(self.head_dim, eps=eps) if qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(self.head_dim, eps=eps) if qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(self.head_dim, eps=eps) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.head_dim, eps=eps) if qk_norm else nn.Identity()
         self.attention_gate = nn.Parameter(torch.ones(()))
         nn.init.zeros_(self.o_proj.weight)
-        if feed_forward:
-            self.feed_forward_norm = nn.RMSNorm(hidden_size, eps=eps)
-            self.feed_forward = FeedForward(hidden_size, feed_forward)
+        self.feed_forward = FeedForward(hidden_size, feed_forward) if feed_forward else None
+        if self.feed_forward is not None:
+            self.feed_forward_norm = RMSNorm(hidden_size, eps=eps)
             self.feed_forward_gate = nn.Parameter(torch.ones(()))
             nn.init.zeros_(self.feed_forward.down_proj.weight)
-        else:
-            self.feed_forward = None
         self.dropout = nn.Dropout(dropout)
 
     def read(self, features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None = None) -> KeyValues:
@@ -125,9 +132,7 @@ class GatedCrossAttention(nn.Module):
             visible: True where a text token may look at a memory token, ``[G, T, N]``; None when all see all that the
                 memory's own mask allows. A token that may look at nothing keeps its hidden state, bit for bit.
         """
-        if keyvalues.mask is not None:
-            mask = keyvalues.mask[:, None, :]
-            visible = mask.expand(-1, hidden.shape[1], -1) if visible is None else visible & mask
+        visible = _with_own_mask(visible, keyvalues, hidden.shape[1])
         looked = attention(self._queries(hidden), keyvalues.keys, keyvalues.values, _per_head(visible))
         update = self.o_proj(looked.transpose(1, 2).flatten(2))
         fused = hidden + self.dropout(self.attention_gate * update)
@@ -143,9 +148,7 @@ class GatedCrossAttention(nn.Module):
         visible: Bool[Tensor, "G T N"] | None = None,
     ) -> Float[Tensor, "G heads T N"]:
         """The attention weights with which :meth:`forward` looks, for those who want to see them."""
-        if keyvalues.mask is not None:
-            mask = keyvalues.mask[:, None, :]
-            visible = mask.expand(-1, hidden.shape[1], -1) if visible is None else visible & mask
+        visible = _with_own_mask(visible, keyvalues, hidden.shape[1])
         _, weights = attention(
             self._queries(hidden), keyvalues.keys, keyvalues.values, _per_head(visible), need_weights=True
         )
@@ -158,6 +161,15 @@ class GatedCrossAttention(nn.Module):
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
+def _with_own_mask(
+    visible: Bool[Tensor, "G T N"] | None, keyvalues: KeyValues, rows: int
+) -> Bool[Tensor, "G T N"] | None:
+    if keyvalues.mask is None:
+        return visible
+    mask = keyvalues.mask[:, None, :]
+    return mask.expand(-1, rows, -1) if visible is None else visible & mask
+
+
 def _per_head(visible: Bool[Tensor, "G T N"] | None) -> Bool[Tensor, "G 1 T N"] | None:
     return None if visible is None else visible[:, None]
 
@@ -167,11 +179,13 @@ class SelfAttentionLayer(nn.Module):
 
     def __init__(self, width: int, *, heads: int, feed_forward: int, dropout: float = 0.0, eps: float = 1e-6) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"a width of {width} can't be split into {heads} heads; choose a divisor of it")
         self.head_dim = width // heads
-        self.norm = nn.RMSNorm(width, eps=eps)
+        self.norm = RMSNorm(width, eps=eps)
         self.qkv_proj = nn.Linear(width, 3 * width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
-        self.feed_forward_norm = nn.RMSNorm(width, eps=eps)
+        self.feed_forward_norm = RMSNorm(width, eps=eps)
         self.feed_forward = FeedForward(width, feed_forward)
         self.dropout = nn.Dropout(dropout)
 
@@ -210,7 +224,7 @@ class Connector(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(memory_size, eps=1e-6)
+        self.norm = RMSNorm(memory_size, eps=1e-6)
         self.proj = nn.Linear(memory_size, hidden_size, bias=False)
         self.positions = nn.Parameter(torch.randn(tokens, hidden_size) * 0.02) if tokens else None
         self.layers = nn.ModuleList(
@@ -234,7 +248,7 @@ class Connector(nn.Module):
                     f"The connector knows {len(self.positions)} positions and was given items of {x.shape[1]} tokens; "
                     "encode pictures at the size that the weave was made for."
                 )
-            x = x + self.positions
+            x = x + self.positions.to(x.dtype)
         for layer in self.layers:
             x = layer(x, mask)
         return x
@@ -262,17 +276,17 @@ class Resampler(nn.Module):
             GatedCrossAttention(width, width, heads=heads, feed_forward=feed_forward or 2 * width)
             for _ in range(layers)
         )
-        for layer in self.layers:
+        for name, parameter in self.layers.named_parameters():
             # A resampler has no language model to leave undisturbed, so its layers start open.
-            nn.init.xavier_uniform_(layer.o_proj.weight)
-            nn.init.xavier_uniform_(layer.feed_forward.down_proj.weight)
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                nn.init.xavier_uniform_(parameter)
+        self.norm = RMSNorm(width, eps=1e-6)
 
     def forward(
         self, features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None = None
     ) -> Float[Tensor, "M K D"]:
-        """``mask`` is True where a token is real; an item without any hands on its bare queries."""
+        """``mask`` is True where a token is real; an item without any hands on its queries alone."""
         x = self.queries.expand(len(features), -1, -1)
-        for layer in self.layers:
+        for layer in cast(Iterable[GatedCrossAttention], self.layers):
             x = layer(x, layer.read(features, mask))
         return self.norm(x)

@@ -107,6 +107,34 @@ class ReadMemory:
     def __len__(self) -> int:
         return self.layers[0].keys.shape[0]
 
+    @classmethod
+    def concatenate(cls, reads: Sequence[ReadMemory]) -> ReadMemory:
+        """The items of several memories that one weave has read, one after another.
+
+        Raises:
+            ValueError: they are of several weaves, or some have masks and some have none.
+        """
+        first = reads[0]
+        if any(read.weave != first.weave or (read.layers[0].mask is None) != (first.layers[0].mask is None) for read in reads):
+            raise ValueError("only memories of one weave, all masked or none, can be laid side by side")
+        layers = tuple(
+            KeyValues(
+                torch.cat([layer.keys for layer in same]),
+                torch.cat([layer.values for layer in same]),
+                None if same[0].mask is None else torch.cat([layer.mask for layer in same]),
+            )
+            for same in zip(*(read.layers for read in reads), strict=True)
+        )
+        sources = tuple(source for read in reads for source in read.sources)
+        key = content_hash(*(read.key for read in reads)) if all(read.key for read in reads) else ""
+        return cls(first.weave, layers, sources, key)
+
+    def item(self, index: int) -> ReadMemory:
+        """One of its items, as a view."""
+        layers = tuple(layer.map(lambda tensor: tensor[index : index + 1]) for layer in self.layers)
+        key = content_hash(self.key, str(index)) if self.key else ""
+        return ReadMemory(self.weave, layers, self.sources[index : index + 1], key)
+
     @property
     def tokens(self) -> int:
         """Tokens of one item."""

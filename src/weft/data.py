@@ -1,0 +1,243 @@
+"""Training data: JSONL of chat messages, turned into rows of tokens that know which of them are to be learned.
+
+:func:`load_examples` reads and checks a file; :func:`rows_of` tokenizes its conversations. Rows that share pictures and
+prompt (the captions of one picture) become one :class:`Row`, in which each answer sees the prompt and itself, so the
+prompt is computed once. :func:`plan_epoch` puts rows of like length together, :func:`collate` makes tensors of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from weft.errors import DataError
+from weft.processing import WeftProcessor
+
+
+@dataclass(frozen=True)
+class Example:
+    """One line of a data set.
+
+    Attributes:
+        messages: the conversation; pictures are absolute paths.
+        references: further right answers, for evaluation.
+        where: file and line, for messages to people.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    references: tuple[str, ...]
+    where: str
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The files of its pictures, in order."""
+        return tuple(part["image"] for part in _parts(self.messages) if part["type"] == "image")
+
+    @property
+    def answer(self) -> str:
+        """The last assistant message."""
+        content = self.messages[-1]["content"]
+        return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def load_examples(path: str | Path) -> list[Example]:
+    """Read a JSONL file of conversations.
+
+    Raises:
+        DataError: the file is missing or empty, a line is not what it should be, a picture is missing, or the
+            assistant says nothing; file and line are named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; give a JSONL file of chat messages.")
+    with path.open(encoding="utf-8") as lines:
+        examples = [_example(line, f"{path}:{number}", path.parent) for number, line in enumerate(lines, 1) if line.strip()]
+    if not examples:
+        raise DataError(f"{path} holds no examples; it needs one JSON object with 'messages' a line.")
+    return examples
+
+
+def _example(line: str, where: str, folder: Path) -> Example:
+    try:
+        fields = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON ({error.msg}); each line is one object with 'messages'.") from None
+    messages = fields.get("messages") if isinstance(fields, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages):
+        raise DataError(f"{where}: 'messages' must be a list of objects with 'role' and 'content'.")
+    for part in _parts(messages):
+        if part.get("type") not in ("text", "image"):
+            raise DataError(f"{where}: a part is of type {part.get('type')!r}; use 'text' or 'image'.")
+        if part["type"] == "image":
+            picture = folder / str(part.get("image", ""))
+            if not picture.is_file():
+                raise DataError(f"{where}: the picture {picture} doesn't exist; paths are relative to the data file.")
+            part["image"] = str(picture)
+    example = Example(tuple(messages), tuple(fields.get("references", ())), where)
+    if not messages or messages[-1]["role"] != "assistant" or not example.answer.strip():
+        raise DataError(f"{where}: the assistant says nothing; the last message must be its answer.")
+    return example
+
+
+def _parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        if not isinstance(message["content"], str):
+            yield from message["content"]
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A prompt and the answers to it, as tokens.
+
+    Attributes:
+        prompt: tokens up to the first one to be learned.
+        answers: for each answer its tokens, and which of them are to be learned.
+        pictures: files of the pictures.
+        columns: the column from which on each picture may be seen.
+        where: file and line of the first example in it.
+    """
+
+    prompt: tuple[int, ...]
+    answers: tuple[tuple[tuple[int, ...], tuple[bool, ...]], ...]
+    pictures: tuple[str, ...]
+    columns: tuple[int, ...]
+    where: str
+
+    def __len__(self) -> int:
+        """Tokens that are computed: of an answer's last token nothing is asked."""
+        return len(self.prompt) + sum(len(tokens) - 1 for tokens, _ in self.answers)
+
+    @property
+    def learned(self) -> int:
+        """Tokens that are learned."""
+        return sum(sum(flags) for _, flags in self.answers)
+
+
+def rows_of(examples: Sequence[Example], processor: WeftProcessor, *, share_prompts: bool = True) -> list[Row]:
+    """Tokenize conversations; those with the same pictures and prompt share one row.
+
+    Args:
+        examples: conversations.
+        processor: knows the chat template and the tokenizer.
+        share_prompts: whether they do.
+
+    Raises:
+        DataError: the chat template rewrites earlier messages, so that an answer can't be found in the text.
+    """
+    found: dict[Any, list[Any]] = {}
+    for number, example in enumerate(examples):
+        tokens, flags, columns = _tokenize(example, processor)
+        first = flags.index(True)
+        key = (tuple(tokens[:first]), example.pictures, tuple(columns), None if share_prompts else number)
+        answers = found.setdefault(key, [example.where])
+        answers.append((tuple(tokens[first:]), tuple(flags[first:])))
+    return [
+        Row(prompt, tuple(answers), pictures, columns, where)
+        for (prompt, pictures, columns, _), (where, *answers) in found.items()
+    ]
+
+
+def _tokenize(example: Example, processor: WeftProcessor) -> tuple[list[int], list[bool], list[int]]:
+    """Tokens, which of them the assistant says, and where pictures begin to be seen."""
+    messages = example.messages
+    rendered = processor.render(messages)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant":
+            before = processor.render(messages[:index], add_generation_prompt=True).text
+            until = processor.render(messages[: index + 1]).text.rstrip()
+            if not rendered.text.startswith(before) or not rendered.text.startswith(until):
+                raise DataError(f"{example.where}: the chat template rewrites earlier messages; give one answer a line.")
+            spans.append((len(before), len(until)))
+    encoded = processor.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
+    offsets = encoded["offset_mapping"]
+    flags = [any(start <= begin and end <= stop for start, stop in spans) for begin, end in offsets]
+    _, columns = processor.tokenize(rendered)
+    last = max(index for index, flag in enumerate(flags) if flag)
+    return encoded["input_ids"][: last + 1], flags[: last + 1], columns
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows as tensors.
+
+    Attributes:
+        input_ids: ``[B, T]``, padded on the right.
+        position_ids: positions; those of each answer go on from the prompt, ``[B, T]``.
+        attention_mask: True where a token may look at an earlier one, ``[B, 1, T, T]``; ``[B, T]`` when no row holds
+            more than one answer, with True for tokens that are not padding.
+        predicting: places in the flattened ``[B·T]`` from which a learned token is predicted.
+        targets: those tokens.
+        rows: the rows.
+    """
+
+    input_ids: Int[Tensor, "B T"]
+    position_ids: Int[Tensor, "B T"]
+    attention_mask: Bool[Tensor, "..."]
+    predicting: Int[Tensor, "L"]
+    targets: Int[Tensor, "L"]
+    rows: tuple[Row, ...]
+
+
+def collate(rows: Sequence[Row], pad: int, multiple: int = 8) -> Batch:
+    """Lay rows side by side; an answer's tokens see the prompt and their own answer.
+
+    Args:
+        rows: the rows of a batch.
+        pad: token that fills the rest of a row.
+        multiple: round the length up to a multiple of this, which keeps the number of shapes small.
+    """
+    width = -(-max(map(len, rows)) // multiple) * multiple
+    input_ids = torch.full((len(rows), width), pad)
+    position_ids = torch.zeros_like(input_ids)
+    segments = torch.full_like(input_ids, -1)
+    predicting, targets = [], []
+    for index, row in enumerate(rows):
+        place = len(row.prompt)
+        input_ids[index, :place] = torch.tensor(row.prompt)
+        position_ids[index, :place] = torch.arange(place)
+        segments[index, :place] = 0
+        for number, (tokens, flags) in enumerate(row.answers, 1):
+            span = slice(place, place + len(tokens) - 1)
+            input_ids[index, span] = torch.tensor(tokens[:-1], dtype=torch.long)
+            position_ids[index, span] = len(row.prompt) + torch.arange(len(tokens) - 1)
+            segments[index, span] = number
+            before = [len(row.prompt) - 1, *range(place, place + len(tokens) - 1)]
+            learned = [(index * width + at, token) for at, token, flag in zip(before, tokens, flags, strict=True) if flag]
+            predicting += [at for at, _ in learned]
+            targets += [token for _, token in learned]
+            place = span.stop
+    if all(len(row.answers) == 1 for row in rows):
+        mask = segments >= 0
+    else:
+        causal = torch.ones(width, width, dtype=torch.bool).tril()
+        same = (segments[:, :, None] == segments[:, None, :]) | (segments[:, None, :] == 0)
+        mask = (causal & same)[:, None]
+    return Batch(input_ids, position_ids, mask, torch.tensor(predicting), torch.tensor(targets), tuple(rows))
+
+
+def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int, pool: int = 8) -> list[list[int]]:
+    """The batches of an epoch: indices in random order, rows of like length together.
+
+    Args:
+        lengths: length of each row.
+        batch_size: rows a batch.
+        seed: decides the order; give each epoch its own.
+        pool: batches whose rows are sorted together.
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(lengths))
+    span = batch_size * pool
+    batches = []
+    for start in range(0, len(order), span):
+        chunk = sorted(order[start : start + span].tolist(), key=lambda index: lengths[index])
+        batches += [chunk[at : at + batch_size] for at in range(0, len(chunk), batch_size)]
+    return [batches[index] for index in generator.permutation(len(batches))]

@@ -1,0 +1,183 @@
+"""The fast way through a frozen language model while training: only what depends on the weave is computed.
+
+Everything below the first fusion layer is frozen and comes from disk (:class:`UpperStack`), rows that share a prompt
+are computed as one, and the projection onto the vocabulary is restricted to the words of the training set and a sample
+of the others (:class:`Vocabulary`). :func:`losses_agree` holds this way against the plain one on a batch of the run, so
+a model whose forward does not take it is trained the plain way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from weft.data import Batch, Row
+from weft.memory import content_hash
+from weft.store import FeatureStore
+from weft.weaving import decoder_layers
+
+
+class UpperStack:
+    """Runs a language model from a decoder layer on, with stored hidden states in place of what comes before.
+
+    Args:
+        language_model: the frozen language model.
+        first: the first decoder layer that is run.
+    """
+
+    def __init__(self, language_model: PreTrainedModel, first: int) -> None:
+        self.language_model = language_model
+        self.first = first
+        self.layers = decoder_layers(language_model)
+        self.parent, self.name = next(
+            (module, name)
+            for module in language_model.modules()
+            for name, child in module.named_children()
+            if child is self.layers
+        )
+
+    @torch.no_grad()
+    def lower(self, batch: Batch) -> Float[Tensor, "B T H"]:
+        """The hidden states in front of the first layer that is run."""
+        return _Stop(self.layers[self.first]).run(self.language_model.base_model, _inputs(batch))
+
+    @contextmanager
+    def starting_from(self, hidden: Float[Tensor, "B T H"]) -> Iterator[None]:
+        """Within it the language model begins at its first upper layer, with these hidden states."""
+
+        def replace(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            if args:
+                return (hidden, *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": hidden}
+
+        hook = self.layers[self.first].register_forward_pre_hook(replace, with_kwargs=True, prepend=True)
+        setattr(self.parent, self.name, nn.ModuleList(self.layers[self.first :]))
+        try:
+            yield
+        finally:
+            setattr(self.parent, self.name, self.layers)
+            hook.remove()
+
+
+class _Reached(Exception):
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+
+class _Stop:
+    """Runs a model up to one of its layers."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def run(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
+            raise _Reached(args[0] if args else kwargs["hidden_states"])
+
+        hook = self.layer.register_forward_pre_hook(stop, with_kwargs=True, prepend=True)
+        try:
+            model(**inputs)
+        except _Reached as reached:
+            return reached.hidden
+        finally:
+            hook.remove()
+        raise RuntimeError("the language model did not run the layer that was found to be its own")
+
+
+class HiddenStore:
+    """The hidden states below the first fusion layer, on disk, row by row.
+
+    Args:
+        store: where they are kept.
+        stack: computes those that are missing.
+        identity: hash of the language model.
+    """
+
+    def __init__(self, store: FeatureStore, stack: UpperStack, identity: str) -> None:
+        self.store = store
+        self.stack = stack
+        self.identity = identity
+
+    def key(self, row: Row) -> str:
+        """Name of a row's hidden states: its tokens, the model and the layer decide them."""
+        return content_hash(self.identity, str(self.stack.first), repr((row.prompt, row.answers)))
+
+    def fill(self, batch: Batch) -> None:
+        """Compute and keep the hidden states of a batch."""
+        hidden = self.stack.lower(batch)
+        for row, states in zip(batch.rows, hidden, strict=True):
+            self.store.put(self.key(row), states[: len(row)])
+
+    def get(self, batch: Batch) -> Float[Tensor, "B T H"]:
+        """The hidden states of a batch, zeros where it is padded."""
+        states = [self.store.get(self.key(row)) for row in batch.rows]
+        hidden = states[0].new_zeros(*batch.input_ids.shape, states[0].shape[-1])
+        for index, one in enumerate(states):
+            hidden[index, : len(one)] = one
+        return hidden
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words among which a training step chooses.
+
+    With all words W, those seen in training S and a sample N of the rest, the softmax over W is estimated by one over
+    S and N in which each sampled word stands for ``(|W| - |S|) / |N|`` words (Jean et al. 2015).
+
+    Attributes:
+        seen: words of the training set, ``[S]``.
+        rest: the other words.
+        sample: how many of them to draw for a step.
+    """
+
+    seen: Int[Tensor, "S"]
+    rest: Int[Tensor, "R"]
+    sample: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], size: int, sample: int) -> Vocabulary:
+        """The words that rows learn, of a vocabulary of ``size``."""
+        seen = torch.zeros(size, dtype=torch.bool)
+        for row in rows:
+            for tokens, flags in row.answers:
+                seen[[token for token, flag in zip(tokens, flags, strict=True) if flag]] = True
+        rest = (~seen).nonzero()[:, 0]
+        return cls(seen.nonzero()[:, 0], rest, min(sample, len(rest)))
+
+    def loss(
+        self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, "L"], head: nn.Linear, label_smoothing: float
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy, summed over the targets."""
+        device = hidden.device
+        drawn = self.rest[torch.randint(len(self.rest), (self.sample,))] if self.sample else self.rest[:0]
+        words = torch.cat([self.seen, drawn]).to(device)
+        bias = None if head.bias is None else head.bias[words]
+        logits = F.linear(hidden, head.weight[words], bias).float()
+        if self.sample:
+            weight = torch.zeros(len(words), device=device)
+            weight[len(self.seen) :] = math.log(len(self.rest) / self.sample)
+            logits = logits + weight
+        places = torch.searchsorted(self.seen.to(device), targets)
+        return F.cross_entropy(logits, places, reduction="sum", label_smoothing=label_smoothing)
+
+
+def _inputs(batch: Batch) -> dict[str, Tensor]:
+    return {
+        "input_ids": batch.input_ids,
+        "attention_mask": batch.attention_mask,
+        "position_ids": batch.position_ids,
+        "use_cache": False,
+    }
+
+
+def losses_agree(fast: float, plain: float, tolerance: float = 0.01) -> bool:
+    """Whether two ways of computing a loss give the same, up to rounding in bfloat16."""
+    return math.isfinite(fast) and abs(fast - plain) <= tolerance * max(1.0, abs(plain))

@@ -1,0 +1,105 @@
+"""Flickr8k as training data: Parquet files of pictures and captions, turned into conversations.
+
+Captions are cleaned of their tokenized spacing, begin with a capital and end with a full stop. Titles are made from
+them by :func:`title_of`, a rule without a model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from weft.errors import DataError
+from weft.tasks import CAPTION, TITLE
+
+ENDS_A_TITLE = frozenset(
+    "is are was were as while who that which and with wearing in on at near through across along over under behind by "
+    "beside into from for of to during next inside outside down up against around between".split()
+)
+"""Words before which a title ends once it has enough of them, and that never end it."""
+
+TITLED = 4
+"""One picture in so many is asked for a title: enough to learn the manner, and little to compute."""
+
+
+def clean(caption: str) -> str:
+    """``" a dog runs , fast ."`` as ``"A dog runs, fast."``"""
+    text = " ".join(caption.replace('"', " ").split())
+    text = re.sub(r"\s+([,.;:!?'])", r"\1", text).strip(" .")
+    return text[:1].upper() + text[1:] + "." if text else ""
+
+
+def title_of(captions: Sequence[str], words: int = 5) -> str:
+    """A title of two to five words, made from a picture's captions.
+
+    The shortest caption of three words or more is taken. Its leading article goes, and it is cut after ``words`` words,
+    or before the first word of :data:`ENDS_A_TITLE` that follows at least three; such words and articles are then
+    taken off the end. ``"A brown dog runs through the grass."`` gives ``"Brown dog runs"``.
+
+    Args:
+        captions: captions of one picture.
+        words: longest title.
+    """
+    split = [caption.strip(" .").replace(",", "").split() for caption in captions]
+    chosen = min((one for one in split if len(one) >= 3), key=len, default=max(split, key=len, default=[]))
+    if chosen and chosen[0].lower() in ("a", "an", "the"):
+        chosen = chosen[1:]
+    title: list[str] = []
+    for word in chosen[:words]:
+        if len(title) >= 3 and word.lower() in ENDS_A_TITLE:
+            break
+        title.append(word)
+    while len(title) > 1 and title[-1].lower() in ENDS_A_TITLE | {"a", "an", "the", "his", "her", "its", "their"}:
+        title.pop()
+    text = " ".join(title)
+    return text[:1].upper() + text[1:]
+
+
+def flickr8k(folder: str | Path, out: str | Path) -> dict[str, int]:
+    """Write ``pictures/`` and, for each ``SPLIT.parquet`` of a folder, ``SPLIT.jsonl``.
+
+    Each picture gives one conversation for each caption, and one in :data:`TITLED` another that asks for its title.
+
+    Args:
+        folder: holds Parquet files with the columns ``image`` (``{"bytes": ..., "path": ...}``) and ``captions``.
+        out: folder to write to.
+
+    Returns:
+        Pictures of each split.
+
+    Raises:
+        DataError: the folder holds no Parquet file, or one has other columns.
+    """
+    from pyarrow import parquet  # an extra: only this command needs it
+
+    folder, out = Path(folder), Path(out)
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise DataError(f"{folder} holds no Parquet files; give the folder with train.parquet and dev.parquet.")
+    counts = {}
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    for file in files:
+        table = parquet.read_table(file)
+        if not {"image", "captions"} <= set(table.column_names):
+            raise DataError(f"{file} has the columns {table.column_names}; it needs 'image' and 'captions'.")
+        lines = []
+        for number, row in enumerate(table.select(["image", "captions"]).to_pylist()):
+            name = Path(row["image"].get("path") or f"{file.stem}_{number:05}.jpg").name
+            (out / "pictures" / name).write_bytes(row["image"]["bytes"])
+            captions = [text for text in map(clean, row["captions"]) if text]
+            lines += [_line(f"pictures/{name}", CAPTION, caption) for caption in captions]
+            if number % TITLED == 0:
+                lines.append(_line(f"pictures/{name}", TITLE, title_of(captions)))
+        partial = out / f"{file.stem}.jsonl.partial"
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.replace(out / f"{file.stem}.jsonl")
+        counts[file.stem] = table.num_rows
+    return counts
+
+
+def _line(picture: str, question: str, answer: str) -> str:
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages}, ensure_ascii=False)

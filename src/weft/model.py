@@ -1,0 +1,408 @@
+"""The model: a frozen language model, frozen encoders, and the weaves through which it reads them.
+
+:func:`weave` is given a language model and an encoder and hands on a :class:`WeftModel`, which computes exactly what
+the language model does until a row has a memory to read. Nothing of the language model is replaced: a fusion layer is
+a forward pre-hook on a decoder layer. ``read`` turns pictures into keys and values once; ``forward`` lays them in one
+slot for the length of that call, where the hooks find them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationMixin, PreTrainedConfig, PreTrainedModel
+
+from weft.batch import BatchMemory, arrange
+from weft.checkpoint import load_checkpoint, save_checkpoint
+from weft.encoders import VisionEncoder, load_vision_encoder
+from weft.errors import WeftError
+from weft.memory import Memory, Placement, ReadMemory
+from weft.parts import resolve
+from weft.processing import WeftProcessor
+from weft.tasks import Tasks
+from weft.weaving import Initial, Weave, WeaveConfig, choose_layers, decoder_layers
+
+
+class WeftConfig(PreTrainedConfig):
+    """What a woven model stands on and what was woven.
+
+    Args:
+        text_config: the language model's own configuration.
+        language_model: the frozen language model: ``{"id": ..., "sha256": ...}``.
+        weaves: for each weave, by name, the fields of a :class:`~weft.weaving.WeaveConfig`.
+    """
+
+    model_type = "weft"
+    has_no_defaults_at_init = True
+
+    def __init__(
+        self,
+        text_config: PreTrainedConfig | dict[str, Any] | None = None,
+        language_model: dict[str, str] | None = None,
+        weaves: dict[str, dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(text_config, dict):
+            text_config = AutoConfig.for_model(**text_config)
+        self.text_config = text_config
+        self.language_model = language_model or {}
+        self.weaves = weaves or {}
+        super().__init__(**kwargs)
+
+
+class _Slot:
+    """Where ``WeftModel.forward`` lays what the hooks read. Nothing else writes it; it is empty between calls."""
+
+    def __init__(self) -> None:
+        self.memories: dict[str, tuple[BatchMemory, Bool[Tensor, "R T S"] | None]] = {}
+
+
+class _FusionHook:
+    """Runs a fusion layer in front of its decoder layer, for the rows that have a memory."""
+
+    def __init__(self, slot: _Slot, weave: Weave, index: int) -> None:
+        self.slot, self.weave, self.index = slot, weave, index
+
+    def __call__(self, decoder_layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        found = self.slot.memories.get(self.weave.name)
+        if found is None:
+            return None
+        memory, visible = found
+        layer = self.weave.layers[self.index]
+        if args:
+            return (memory.fuse(layer, self.index, args[0], visible), *args[1:]), kwargs
+        hidden = memory.fuse(layer, self.index, kwargs["hidden_states"], visible)
+        return args, {**kwargs, "hidden_states": hidden}
+
+
+class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
+    """A language model that can look at what its weaves have read.
+
+    Made by :func:`weave` or ``from_pretrained``. Called without a memory it is the language model, bit for bit; so are
+    the rows without memory of a batch in which others have one.
+
+    Args:
+        config: what it stands on.
+        language_model: the language model; it is frozen, and otherwise left as it is.
+        encoders: the frozen encoder of each weave, by the weave's name.
+    """
+
+    config_class = WeftConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+
+    def __init__(
+        self, config: WeftConfig, language_model: PreTrainedModel, encoders: dict[str, VisionEncoder] | None = None
+    ) -> None:
+        super().__init__(config)
+        self.language_model = language_model.requires_grad_(False).eval()
+        self.encoders = nn.ModuleDict(encoders or {})
+        self.weaves = nn.ModuleDict()
+        self.processor: WeftProcessor | None = None
+        self.generation_config = language_model.generation_config
+        self._is_stateful = language_model._is_stateful
+        self._slot = _Slot()
+        for name, fields in config.weaves.items():
+            self._attach(Weave(name, WeaveConfig(**fields)))
+
+    # What is woven
+
+    def add_weave(self, name: str, config: WeaveConfig, encoder: VisionEncoder) -> Weave:
+        """Weave in one more encoder; what the other weaves compute does not change.
+
+        Raises:
+            WeftError: the model has a weave of this name.
+        """
+        if name in self.weaves:
+            raise WeftError(f"The model has a weave named {name!r} already ({', '.join(self.weaves)}); choose another.")
+        self.config.weaves[name] = config.to_dict()
+        self.encoders[name] = encoder
+        weave = Weave(name, config)
+        if config.initial == "self-attention":
+            weave.start_from(decoder_layers(self.language_model))
+        return self._attach(weave)
+
+    def _attach(self, weave: Weave) -> Weave:
+        decoder = decoder_layers(self.language_model)
+        for index, (position, layer) in enumerate(zip(weave.config.layers, weave.layers, strict=True)):
+            layer.to(next(decoder[position].parameters()).device)
+            decoder[position].register_forward_pre_hook(_FusionHook(self._slot, weave, index), with_kwargs=True)
+        weave.connector.to(next(decoder[weave.config.layers[0]].parameters()).device)
+        self.weaves[weave.name] = weave.train(self.training)
+        return weave
+
+    def _weave(self, name: str | None) -> Weave:
+        name = name or next(iter(self.weaves), None)
+        if name is None or name not in self.weaves:
+            raise WeftError(f"The model has no weave named {name!r}; it has: {', '.join(self.weaves) or 'none'}.")
+        return self.weaves[name]
+
+    def train(self, mode: bool = True) -> WeftModel:
+        """Training mode for what learns; frozen parts stay in evaluation mode, so that their dropout is off."""
+        super().train(mode)
+        for part in (self.language_model, *self.encoders.values()):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        if mode and self.language_model.is_gradient_checkpointing:
+            for layer in decoder_layers(self.language_model):
+                layer.training = True  # what a checkpointed layer asks; the modules inside it stay as they are
+        return self
+
+    def print_trainable_parameters(self) -> None:
+        """Print how many parameters learn, of how many."""
+        learned = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        total = sum(p.numel() for p in self.parameters())
+        print(f"trainable params: {learned:,d} || all params: {total:,d} || trainable%: {100 * learned / total:.4f}")
+
+    # Reading and computing
+
+    def encode(self, pictures: Any, weave: str | None = None) -> Memory:
+        """Run a weave's encoder on one picture (path, bytes, PIL image) or a list of them."""
+        encoder = self.encoders[self._weave(weave).name]
+        return encoder.encode(pictures if isinstance(pictures, (list, tuple)) else [pictures])
+
+    def read(self, memory: Any, weave: str | None = None) -> ReadMemory:
+        """Read a memory, or pictures, once: the result serves any number of questions, rows and beams.
+
+        Args:
+            memory: a :class:`~weft.memory.Memory`, a picture (path, bytes, PIL image) or a list of pictures.
+            weave: the weave that reads it; the first by default.
+        """
+        if isinstance(memory, ReadMemory):
+            return memory
+        if not isinstance(memory, Memory):
+            memory = self.encode(memory, weave)
+        return self._weave(weave).read(memory)
+
+    def place(self, read: ReadMemory, placement: Placement) -> BatchMemory | None:
+        """Lay a read memory out for a batch, to be given to ``forward`` or ``generate`` in ``memories``."""
+        return arrange(read, placement, self._weave(read.weave).config.sees)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B T"] | None = None,
+        attention_mask: Tensor | None = None,
+        pixel_values: Float[Tensor, "M 3 height width"] | None = None,
+        image_positions: Int[Tensor, "B I"] | None = None,
+        memories: Sequence[BatchMemory] | None = None,
+        columns: Int[Tensor, "T"] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """What the language model's own ``forward`` returns, its rows having looked at their memories.
+
+        Args:
+            input_ids: tokens, ``[B, T]``.
+            attention_mask: as the language model takes it.
+            pixel_values: the batch's pictures, for the first weave, in the order of its rows and their texts.
+            image_positions: the column from which on each of a row's pictures may be seen, ``[B, I]``; -1 where a row
+                has fewer. Left out, the only picture of every row is seen from the first column on.
+            memories: memories that have been read and placed already (:meth:`place`), at most one for each weave.
+            columns: columns of the whole text that ``input_ids`` are; by default those that follow the cache.
+            **kwargs: for the language model (``labels``, ``past_key_values``, ...).
+        """
+        if pixel_values is not None:
+            seen = self._see(pixel_values, image_positions)
+            memories = [*(memories or ()), *([] if seen is None else [seen])]
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        if input_ids is not None:
+            kwargs["input_ids"] = input_ids
+        if attention_mask is not None:
+            kwargs["attention_mask"] = attention_mask
+        if memories and columns is None:
+            tokens = (kwargs["inputs_embeds"] if input_ids is None else input_ids).shape[1]
+            cache = kwargs.get("past_key_values")
+            start = 0 if cache is None else int(cache.get_seq_length())
+            columns = torch.arange(start, start + tokens)
+        with self.looking_at(memories or (), columns):
+            return self.language_model(**kwargs)
+
+    @contextmanager
+    def looking_at(self, memories: Sequence[BatchMemory], columns: Int[Tensor, "T"] | None) -> Iterator[None]:
+        """For the length of one call of the language model, its fusion layers look at these memories."""
+        try:
+            for memory in memories:
+                self._slot.memories[memory.weave] = (memory, memory.visible(columns))
+            yield
+        finally:
+            self._slot.memories.clear()
+
+    def _see(self, pixel_values: Tensor, positions: Tensor | None) -> BatchMemory | None:
+        """Encode, read and place the pictures of a batch."""
+        weave = self._weave(None)
+        with torch.no_grad():
+            encoder = self.encoders[weave.name]
+            parameter = next(encoder.parameters())
+            features = encoder(pixel_values.to(parameter.device, parameter.dtype))
+        if positions is None:
+            positions = torch.zeros(len(pixel_values), 1, dtype=torch.long)
+        held = positions >= 0
+        items = torch.where(held, held.flatten().cumsum(0).view_as(positions) - 1, -1)
+        read = weave.read(Memory(features, ()))
+        return self.place(read, Placement(items, positions.clamp(min=0)))
+
+    # Generation: transformers' own, over memories that are read and laid out once
+
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, with ``pixel_values`` and ``image_positions``, or ``memories``.
+
+        Pictures are encoded, read and laid out once, before the first token.
+        """
+        pixel_values, positions = kwargs.pop("pixel_values", None), kwargs.pop("image_positions", None)
+        memories = list(kwargs.pop("memories", None) or ())
+        if pixel_values is not None and (seen := self._see(pixel_values, positions)) is not None:
+            memories.append(seen)
+        return super().generate(inputs, *args, memories=memories, **kwargs)
+
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, memories: Sequence[BatchMemory] = (), **kwargs: Any
+    ) -> dict[str, Any]:
+        """The language model's own inputs, and the memories as they are seen in this step."""
+        total = input_ids.shape[1]
+        inputs = self.language_model.prepare_inputs_for_generation(input_ids, **kwargs)
+        if memories:
+            computed = inputs.get("input_ids") if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
+            inputs["columns"] = torch.arange(total - computed.shape[1], total)
+            decoding = kwargs.get("next_sequence_length") is not None and not kwargs.get("is_first_iteration")
+            inputs["memories"] = [m.after_prompt() for m in memories] if decoding else memories
+        return inputs
+
+    def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
+        kwargs["memories"] = [memory.repeat_rows(expand_size) for memory in kwargs.get("memories") or ()]
+        return super()._expand_inputs_for_generation(expand_size, *args, **kwargs)
+
+    def _prepare_cache_for_generation(self, *args: Any, **kwargs: Any) -> Any:
+        return self.language_model._prepare_cache_for_generation(*args, **kwargs)
+
+    def _update_model_kwargs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
+        return self.language_model._update_model_kwargs_for_generation(*args, **kwargs)
+
+    # What transformers asks of a model
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return self.language_model.get_output_embeddings()
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Recompute the language model's activations in the backward pass instead of keeping them."""
+        self.language_model.gradient_checkpointing_enable(*args, **kwargs)
+        self.train(self.training)
+
+    def gradient_checkpointing_disable(self) -> None:
+        self.language_model.gradient_checkpointing_disable()
+
+    # Saving and loading
+
+    def save_pretrained(self, save_directory: str | Path, *, merge: bool = False, **kwargs: Any) -> None:
+        """Write what was learned: ``model.safetensors``, ``config.json`` which names the parts, and the processor.
+
+        Args:
+            save_directory: folder to write to.
+            merge: write the frozen parts beside it as well, so that the folder needs nothing else.
+            **kwargs: ``weights_dtype`` to write the weave in another floating-point type, ``push_to_hub`` and its
+                arguments, as in transformers.
+        """
+        save_checkpoint(self, Path(save_directory), merge=merge, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> WeftModel:
+        """Load a woven model from a folder or a Hub id; finds the frozen parts, and refuses other ones.
+
+        Args:
+            pretrained_model_name_or_path: what :meth:`save_pretrained` wrote.
+            *args: nothing; for compatibility.
+            **kwargs: ``language_model`` (an already loaded one to use), ``dtype``, ``device_map`` and what else the
+                language model's ``from_pretrained`` takes.
+        """
+        return load_checkpoint(cls, pretrained_model_name_or_path, **kwargs)
+
+
+def weave(
+    language_model: PreTrainedModel | WeftModel | str | Path,
+    *,
+    vision: VisionEncoder | PreTrainedModel | str | Path = "efficientnet-lite2",
+    name: str = "photos",
+    every: int | None = None,
+    start: int | None = None,
+    layers: Sequence[int] | None = None,
+    initial: Initial = "identity",
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> WeftModel:
+    """Give a language model eyes.
+
+    Args:
+        language_model: a loaded model, a woven one (which gets one more weave), a local folder, a part or a Hub id.
+        vision: the encoder: loaded, a local folder, a part or a Hub id.
+        name: the weave's name.
+        every: put a fusion layer in front of every so many decoder layers ...
+        start: ... from this one on; by default every second one of the upper third.
+        layers: or these decoder layers.
+        initial: ``"identity"``, or ``"self-attention"`` to start as copies of the decoder's own attention.
+        dtype: floating-point type of the weave, and of a language model that is loaded here; float32 by default, or
+            that of the loaded language model.
+        **options: further fields of :class:`~weft.weaving.WeaveConfig` (``feed_forward``, ``sees``, ``resample``, ...).
+
+    Returns:
+        The woven model: frozen parts, and one weave that learns. With ``initial="identity"`` it computes exactly what
+        the language model does.
+
+    Example:
+        >>> model = weave("HuggingFaceTB/SmolLM2-360M-Instruct", vision="google/siglip2-base-patch16-224", every=4)
+    """
+    if isinstance(language_model, (str, Path)):
+        part = resolve(language_model)
+        language_model = AutoModelForCausalLM.from_pretrained(part.path, dtype=dtype or torch.float32)
+        language_model.weft_part = {"id": part.id, "sha256": part.sha256}
+    encoder = vision if isinstance(vision, VisionEncoder) else load_vision_encoder(vision)
+    if not isinstance(language_model, WeftModel):
+        config = WeftConfig(language_model.config, dict(getattr(language_model, "weft_part", {})))
+        language_model = WeftModel(config, language_model)
+    text = language_model.config.get_text_config(decoder=True)
+    chosen = choose_layers(text.num_hidden_layers, every=every, start=start, layers=layers)
+    memory_tokens = options.pop("memory_tokens", encoder.tokens or 0)
+    fields = {**_geometry(text), "connector_heads": _heads(text.hidden_size), **options}
+    config = WeaveConfig(
+        layers=chosen,
+        memory_size=encoder.width,
+        memory_tokens=memory_tokens,
+        encoder={"id": encoder.id, "sha256": encoder.sha256},
+        initial=initial,
+        **fields,
+    )
+    language_model.add_weave(name, config, encoder).to(dtype=dtype or language_model.language_model.dtype)
+    if language_model.processor is None:
+        language_model.processor = _processor(language_model.language_model.name_or_path, encoder)
+    return language_model
+
+
+def _processor(folder: str, encoder: VisionEncoder) -> WeftProcessor | None:
+    """The processor of a language model that was loaded from a folder with a tokenizer in it."""
+    if not (Path(folder) / "tokenizer_config.json").is_file():
+        return None
+    return WeftProcessor(AutoTokenizer.from_pretrained(folder), encoder)
+
+
+def _geometry(text: PreTrainedConfig) -> dict[str, int]:
+    """Heads of a fusion layer: the language model's own, or heads of 64 where it has none."""
+    heads = getattr(text, "num_attention_heads", None) or _heads(text.hidden_size)
+    return {
+        "hidden_size": text.hidden_size,
+        "heads": heads,
+        "kv_heads": getattr(text, "num_key_value_heads", None) or heads,
+        "head_dim": getattr(text, "head_dim", None) or text.hidden_size // heads,
+    }
+
+
+def _heads(width: int) -> int:
+    """Heads of about 64 that divide a width."""
+    return next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)

@@ -1,0 +1,70 @@
+"""Features of picture files, encoded once: a vision encoder in front of a feature store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from weft.encoders import VisionEncoder
+from weft.images import load_image
+from weft.memory import content_hash
+from weft.progress import Reporter
+from weft.store import FeatureStore
+
+View = Literal["plain", "mirror"]
+"""How a picture is shown to the encoder: as it is, or mirrored left to right."""
+
+
+class PictureFeatures:
+    """Reads features of pictures from a store, and fills it.
+
+    Args:
+        encoder: the frozen encoder.
+        store: where the features are kept, by hash of the file's bytes, the view and the encoder.
+    """
+
+    def __init__(self, encoder: VisionEncoder, store: FeatureStore) -> None:
+        self.encoder = encoder
+        self.store = store
+        self.key = lru_cache(maxsize=None)(self._key)
+
+    def _key(self, picture: str, view: View) -> str:
+        return content_hash(Path(picture).read_bytes(), view, self.encoder.id, self.encoder.sha256)
+
+    def fill(self, wanted: Iterable[tuple[str, View]], reporter: Reporter, batch_size: int = 16) -> int:
+        """Encode the pictures that the store lacks; returns how many those were.
+
+        Raises:
+            PictureError: a file can't be read.
+        """
+        missing = [one for one in dict.fromkeys(wanted) if self.key(*one) not in self.store]
+        reporter.start("encoding pictures", len(missing))
+        for start in range(0, len(missing), batch_size):
+            some = missing[start : start + batch_size]
+            for one, features in zip(some, self.encode(some), strict=True):
+                self.store.put(self.key(*one), features)
+            reporter.advance(start + len(some))
+        return len(missing)
+
+    @torch.inference_mode()
+    def encode(self, pictures: Sequence[tuple[str, View]]) -> Float[Tensor, "M N D"]:
+        """Run the encoder, without the store."""
+        return self.encoder.encode([_show(picture, view) for picture, view in pictures]).features
+
+    def batch(self, pictures: Sequence[tuple[str, View]]) -> Float[Tensor, "M N D"]:
+        """Features of pictures that :meth:`fill` has encoded."""
+        if not pictures:
+            return torch.empty(0, 0, self.encoder.width)
+        return self.store.batch([self.key(*one) for one in pictures])
+
+
+def _show(picture: str, view: View) -> Image.Image:
+    image = load_image(picture)
+    return ImageOps.mirror(image) if view == "mirror" else image

@@ -1,0 +1,240 @@
+"""The processor: chat messages with pictures in them, as the tensors that a woven model takes.
+
+A picture occupies no tokens. :class:`WeftProcessor` renders the messages with the tokenizer's own chat template, so
+that the text is exactly what the language model is used to, and notes from which column on each picture may be seen.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
+
+from weft.encoders import VisionEncoder, load_vision_encoder
+from weft.errors import DataError, PartError
+from weft.images import load_image
+from weft.parts import resolve
+
+FILE = "processor_config.json"
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+)
+"""For tokenizers that bring no chat template: one message a line."""
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Messages as text.
+
+    Attributes:
+        text: what the language model reads.
+        pictures: the pictures in it, in order, as they were given.
+        offsets: for each picture the character of ``text`` from which on it may be seen.
+    """
+
+    text: str
+    pictures: tuple[Any, ...]
+    offsets: tuple[int, ...]
+
+
+class WeftProcessor:
+    """Turns messages into ``input_ids``, ``attention_mask``, ``pixel_values`` and ``image_positions``.
+
+    Args:
+        tokenizer: the language model's.
+        encoder: the vision encoder, which knows how its pictures are prepared.
+        system_prompt: system message of conversations that have none; None leaves that to the chat template.
+        parts: ids and hashes of tokenizer and encoder, to find them again; filled in by ``save_pretrained``'s caller.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        encoder: VisionEncoder,
+        *,
+        system_prompt: str | None = None,
+        parts: dict[str, Any] | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+        self.system_prompt = system_prompt
+        self.parts = parts or {}
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+
+    @property
+    def chat_template(self) -> str:
+        """The tokenizer's template, or a plain one where it has none."""
+        return self.tokenizer.chat_template or PLAIN_TEMPLATE
+
+    def render(self, messages: Messages, **template: Any) -> Rendered:
+        """Messages as text, with the places of their pictures.
+
+        Args:
+            messages: ``{"role": ..., "content": ...}``; content is a string or a list of parts, of type ``"text"`` or
+                ``"image"`` (with the picture under ``"image"``, ``"path"`` or ``"url"``).
+            **template: ``add_generation_prompt``, ``continue_final_message`` and what else the template takes.
+
+        Raises:
+            DataError: a part is of another type, or an image part holds no picture.
+        """
+        mark = f"<{uuid.uuid4().hex}>"
+        pictures: list[Any] = []
+        plain = []
+        if self.system_prompt is not None and (not messages or messages[0]["role"] != "system"):
+            plain.append({"role": "system", "content": self.system_prompt})
+        for message in messages:
+            content = message["content"]
+            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            plain.append({"role": message["role"], "content": "".join(_flat(part, pictures, mark) for part in parts)})
+        text = self.tokenizer.apply_chat_template(plain, chat_template=self.chat_template, tokenize=False, **template)
+        pieces = text.split(mark)
+        offsets = [sum(map(len, pieces[: index + 1])) for index in range(len(pieces) - 1)]
+        return Rendered("".join(pieces), tuple(pictures), tuple(offsets))
+
+    def apply_chat_template(
+        self,
+        conversation: Messages | Sequence[Messages],
+        *,
+        tokenize: bool = True,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        return_dict: bool = True,
+        return_tensors: str = "pt",
+        processor_kwargs: dict[str, Any] | None = None,
+        **template: Any,
+    ) -> Any:
+        """One conversation, or a batch of them, as text or as tensors (as in transformers).
+
+        A batch is padded on the left, where generation wants it; ``processor_kwargs={"padding_side": "right"}``
+        changes that.
+
+        Raises:
+            DataError: a message can't be rendered.
+            PictureError: a picture can't be read.
+        """
+        batch = [conversation] if isinstance(conversation[0], Mapping) else conversation
+        options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
+        rendered = [self.render(getattr(messages, "messages", messages), **options, **template) for messages in batch]
+        if not tokenize:
+            texts = [one.text for one in rendered]
+            return texts[0] if batch[0] is conversation else texts
+        features = self._tensors(rendered, **(processor_kwargs or {}))
+        return features if return_dict else features["input_ids"]
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        return_tensors: str = "pt",
+        padding_side: str = "left",
+        **options: Any,
+    ) -> BatchFeature:
+        """Plain text with pictures before it: a picture, or a list of them, for each text."""
+        texts = [text or ""] if text is None or isinstance(text, str) else list(text)
+        if images is None:
+            given: list[Any] = [[] for _ in texts]
+        else:
+            given = list(images) if isinstance(images, (list, tuple)) else [images]
+            if len(texts) == 1 and not isinstance(given[0], (list, tuple)):
+                given = [given]
+        if len(given) != len(texts):
+            raise DataError(f"{len(texts)} texts were given with pictures for {len(given)}; give as many of each.")
+        rendered = []
+        for one, pictures in zip(texts, given, strict=True):
+            pictures = tuple(pictures) if isinstance(pictures, (list, tuple)) else (pictures,)
+            rendered.append(Rendered(one, pictures, (0,) * len(pictures)))
+        return self._tensors(rendered, padding_side=padding_side)
+
+    def _tensors(self, rendered: Sequence[Rendered], padding_side: str = "left", **_: Any) -> BatchFeature:
+        rows = [self.tokenize(one) for one in rendered]
+        width = max(len(ids) for ids, _ in rows)
+        fill = self.tokenizer.pad_token_id
+        input_ids = torch.full((len(rows), width), fill if fill is not None else 0)
+        attention_mask = torch.zeros_like(input_ids)
+        positions = torch.full((len(rows), max(len(columns) for _, columns in rows)), -1)
+        for row, (ids, columns) in enumerate(rows):
+            left = width - len(ids) if padding_side == "left" else 0
+            input_ids[row, left : left + len(ids)] = torch.tensor(ids, dtype=torch.long)
+            attention_mask[row, left : left + len(ids)] = 1
+            positions[row, : len(columns)] = torch.tensor(columns, dtype=torch.long) + left
+        data = {"input_ids": input_ids, "attention_mask": attention_mask}
+        pictures = [load_image(picture) for one in rendered for picture in one.pictures]
+        if pictures:
+            data |= {"pixel_values": self.encoder.preprocess(pictures)[0], "image_positions": positions}
+        return BatchFeature(data)
+
+    def tokenize(self, rendered: Rendered) -> tuple[list[int], list[int]]:
+        """Token ids of a text, and the column from which on each of its pictures may be seen."""
+        encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
+        begins = [begin for begin, _ in encoded["offset_mapping"]]
+        return encoded["input_ids"], [sum(begin < offset for begin in begins) for offset in rendered.offsets]
+
+    def batch_decode(self, *args: Any, **kwargs: Any) -> list[str]:
+        """The tokenizer's."""
+        return self.tokenizer.batch_decode(*args, **kwargs)
+
+    def decode(self, *args: Any, **kwargs: Any) -> str:
+        """The tokenizer's."""
+        return self.tokenizer.decode(*args, **kwargs)
+
+    def post_process_image_text_to_text(
+        self, generated: torch.Tensor, skip_special_tokens: bool = True, **kwargs: Any
+    ) -> list[str]:
+        """Generated tokens as texts (as pipelines ask for it)."""
+        return self.tokenizer.batch_decode(generated, skip_special_tokens=skip_special_tokens, **kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
+        """Write ``processor_config.json``, which names the parts that hold tokenizer and encoder."""
+        fields = {"processor_class": type(self).__name__, "system_prompt": self.system_prompt, **self.parts}
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        (Path(save_directory) / FILE).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        encoder: VisionEncoder | None = None,
+        **_: Any,
+    ) -> WeftProcessor:
+        """Load what ``save_pretrained`` wrote, tokenizer and encoder from the parts that it names.
+
+        Args:
+            pretrained_model_name_or_path: the folder, or a Hub id.
+            encoder: an encoder that is loaded already.
+        """
+        folder = resolve(pretrained_model_name_or_path).path
+        if not (folder / FILE).is_file():
+            raise PartError(f"{folder} holds no processor: {FILE} is missing; give a folder that save_pretrained wrote.")
+        fields = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        merged = folder / "language_model"
+        tokenizer_folder = merged if merged.is_dir() else resolve(fields["language_model"]["id"]).path
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+        if encoder is None:
+            merged = folder / "encoders" / fields["weave"]
+            encoder = load_vision_encoder(merged if merged.is_dir() else fields["encoder"]["id"])
+        parts = {name: fields[name] for name in ("language_model", "encoder", "weave")}
+        return cls(tokenizer, encoder, system_prompt=fields["system_prompt"], parts=parts)
+
+
+def _flat(part: Mapping[str, Any], pictures: list[Any], mark: str) -> str:
+    """The text of one part; a picture is collected, and marked in the text."""
+    if part.get("type") == "text":
+        return part["text"]
+    if part.get("type") == "image":
+        picture = next((part[key] for key in ("image", "path", "url") if part.get(key) is not None), None)
+        if picture is None:
+            raise DataError(f"An image part holds no picture: {dict(part)}; put a path or a PIL image under 'image'.")
+        pictures.append(picture)
+        return mark
+    raise DataError(f"A message has a part of type {part.get('type')!r}; a part is 'text' or 'image'.")

@@ -1,0 +1,71 @@
+"""What a long run tells: a progress bar for people, and a JSONL log for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Reporter:
+    """A progress bar on standard error, and a log.
+
+    Args:
+        log: file to which figures are added, one JSON object a line.
+        enabled: whether this process tells anything.
+    """
+
+    def __init__(self, log: Path | None = None, *, enabled: bool = True) -> None:
+        self.log_file = log if enabled else None
+        self.enabled = enabled
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not enabled,
+        )
+        self.recent: deque[tuple[float, float]] = deque(maxlen=50)
+
+    def __enter__(self) -> Reporter:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.stop()
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        """Begin a stage of so many steps."""
+        for task in self.bar.tasks:
+            self.bar.remove_task(task.id)
+        if total:
+            self.task = self.bar.add_task(what, total=total, completed=done, figures="")
+
+    def advance(self, done: int, **figures: float) -> None:
+        """Tell how many steps are done, and what the last one gave."""
+        text = ""
+        if figures:
+            self.recent.append((figures["tokens"], figures["seconds"]))
+            speed = sum(tokens for tokens, _ in self.recent) / sum(seconds for _, seconds in self.recent)
+            text = f"loss {figures['loss']:.3f}, {speed:,.0f} tokens/s"
+            self.log(step=done, **figures)
+        self.bar.update(self.task, completed=done, figures=text)
+
+    def say(self, text: str) -> None:
+        """A sentence for people."""
+        if self.enabled:
+            self.bar.console.print(text)
+
+    def log(self, **figures: Any) -> None:
+        """Add an object to the log."""
+        if self.log_file is not None:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": round(time.time(), 1), **figures}) + "\n")

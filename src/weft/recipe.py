@@ -1,0 +1,159 @@
+"""A training recipe: everything a run depends on, in one YAML file that can be read, kept and repeated."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from weft.errors import RecipeError
+
+
+@dataclass
+class Recipe:
+    """What a run of ``weft train`` does. Paths are relative to the recipe's own folder.
+
+    Attributes:
+        data: JSONL of conversations to learn.
+        output: folder of the run: checkpoints, log, and the best weave.
+        dev: JSONL of conversations to watch; None for none.
+        language_model: part, folder or Hub id of the frozen language model.
+        vision: part, folder or Hub id of the frozen encoder.
+        name: name of the weave.
+        weave: arguments of :func:`weft.weave`: ``layers``, ``every``, ``start``, ``initial``, ``feed_forward``, ...
+        initial_weights: a folder with a weave of the same shape to go on from; None to start anew.
+        system_prompt: system message of conversations that have none; None leaves that to the chat template.
+        views: how each picture is shown, one of them drawn for each row and epoch.
+        features: folder of the feature store; shared by runs.
+        seed: decides order, dropout and the start of the weave.
+        epochs: times that each row is seen.
+        batch_size: rows a step, over all processes; rows that share pictures and prompt count once.
+        accumulate: parts in which a step is computed, for less memory.
+        learning_rate: at the top of the schedule, which rises linearly and falls as a cosine.
+        final_learning_rate: share of it that is left at the end.
+        warmup: steps of the rise.
+        weight_decay: of matrices; scales and positions have none.
+        clip: largest norm of the gradient.
+        label_smoothing: share of each target spread over the vocabulary.
+        average: decay a step of the running average of the weights, which is what is evaluated and kept; 0 for none.
+        precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in the weave.
+        share_prompts: whether rows with the same pictures and prompt are computed as one.
+        store_hidden: whether the hidden states below the first fusion layer are kept on disk.
+        sampled_vocabulary: words outside the training set's own that are drawn for each step's softmax; None to
+            compute the whole vocabulary.
+        evaluate_every: steps between evaluations on ``dev``, and between checkpoints.
+        metric: what decides which weights are kept: the ``"loss"`` on ``dev``, or ``"cider"`` of greedy captions.
+        evaluate_limit: examples of ``dev`` that an evaluation looks at; None for all.
+        patience: evaluations without a gain after which the run stops; None for never.
+    """
+
+    data: str
+    output: str
+    dev: str | None = None
+    language_model: str = "smollm2-135m-instruct"
+    vision: str = "efficientnet-lite2"
+    name: str = "photos"
+    weave: dict[str, Any] = field(default_factory=dict)
+    initial_weights: str | None = None
+    system_prompt: str | None = None
+    views: list[Literal["plain", "mirror"]] = field(default_factory=lambda: ["plain"])
+    features: str = "features"
+    seed: int = 0
+    epochs: float = 1.0
+    batch_size: int = 32
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 0.0
+    warmup: int = 100
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    share_prompts: bool = True
+    store_hidden: bool = True
+    sampled_vocabulary: int | None = 1024
+    evaluate_every: int = 200
+    metric: Literal["loss", "cider"] = "loss"
+    evaluate_limit: int | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 1), ("epochs", 0)):
+            if getattr(self, name) < least:
+                raise RecipeError(f"{name}: {getattr(self, name)} is too small; give at least {least}.")
+        if self.metric == "cider" and self.dev is None:
+            raise RecipeError("metric: cider needs captions to compare with; give 'dev', a JSONL with references.")
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: the file is missing or no YAML mapping, a key is unknown (the near one is suggested) or missing, or
+            a value is of another type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"{path} is not a file; give a recipe (YAML).")
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(fields, dict):
+        raise RecipeError(f"{path} holds no mapping; a recipe has at least 'data' and 'output'.")
+    hints = typing.get_type_hints(Recipe)
+    for key, value in fields.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            known = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(hints)}."
+            raise RecipeError(f"{path}: unknown key {key!r}; {known}")
+        fields[key] = _typed(value, hints[key], f"{path}: {key}")
+    missing = [f.name for f in dataclasses.fields(Recipe) if f.name in ("data", "output") and f.name not in fields]
+    if missing:
+        raise RecipeError(f"{path}: {missing[0]!r} is missing.")
+    try:
+        recipe = Recipe(**fields)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
+    return _beside(recipe, path.parent)
+
+
+def _beside(recipe: Recipe, folder: Path) -> Recipe:
+    """Paths made relative to the recipe's folder."""
+    paths = {name: getattr(recipe, name) for name in ("data", "output", "dev", "features", "initial_weights")}
+    for name in ("language_model", "vision"):
+        if str(getattr(recipe, name)).startswith("."):
+            paths[name] = getattr(recipe, name)
+    return dataclasses.replace(recipe, **{name: str(folder / path) for name, path in paths.items() if path is not None})
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """The value, if it is of the type; whole numbers serve as fractions."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        origin, arguments = typing.get_origin(option), typing.get_args(option)
+        if origin is Literal and value in arguments:
+            return value
+        if origin is list and isinstance(value, list):
+            return [_typed(item, arguments[0], where) for item in value]
+        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if option is float and isinstance(value, str):  # YAML reads 1e-3 as a string
+            try:
+                return float(value)
+            except ValueError:
+                continue
+        plain = origin or option
+        if isinstance(plain, type) and plain is not float and isinstance(value, plain):
+            if plain is int and isinstance(value, bool):
+                continue
+            return value
+    wanted = " or ".join(str(getattr(o, "__name__", o)) if typing.get_origin(o) is None else str(o) for o in options)
+    raise RecipeError(f"{where}: {value!r} is not {wanted.replace('typing.', '').replace('NoneType', 'null')}.")

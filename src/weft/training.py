@@ -1,0 +1,454 @@
+"""Training: a weave learns from conversations while everything it stands on stays as it is.
+
+:func:`train` is given a :class:`~weft.recipe.Recipe` and hands on the woven model with the best weights, which are in
+the recipe's output folder as well. A run keeps a checkpoint beside them (safetensors and JSON), from which it goes on to
+the same result; its log is ``log.jsonl``, one object a line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weft.data import Batch, Row, collate, load_examples, plan_epoch, rows_of
+from weft.errors import DataError, WeftError
+from weft.fastpath import HiddenStore, UpperStack, Vocabulary, losses_agree
+from weft.memory import Memory, Placement
+from weft.model import WeftModel, weave
+from weft.pictures import PictureFeatures
+from weft.progress import Reporter
+from weft.recipe import Recipe, load_recipe
+from weft.store import FeatureStore
+
+CHECKPOINT = "checkpoint"
+
+
+class _Step(nn.Module):
+    """One step's loss as a module, so that Accelerate can wrap it for several processes."""
+
+    def __init__(self, model: WeftModel, recipe: Recipe, name: str) -> None:
+        super().__init__()
+        self.model, self.recipe, self.name = model, recipe, name
+        self.hidden: HiddenStore | None = None
+        self.vocabulary: Vocabulary | None = None
+        self.head = model.get_output_embeddings()
+
+    def forward(self, batch: Batch, features: Float[Tensor, "M N D"], full: bool = False) -> Tensor:
+        """Cross-entropy summed over the batch's learned tokens; ``full`` computes the whole vocabulary."""
+        memories = self._memories(batch, features)
+        inputs = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids, "use_cache": False}
+        language_model = self.model.language_model
+        smoothing = 0.0 if full else self.recipe.label_smoothing
+        with self.model.looking_at(memories, torch.arange(batch.input_ids.shape[1])):
+            if self.hidden is None:
+                logits = language_model(input_ids=batch.input_ids, **inputs).logits
+                logits = logits.flatten(0, 1)[batch.predicting].float()
+                return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
+            with self.hidden.stack.starting_from(self.hidden.get(batch).to(batch.input_ids.device)):
+                states = language_model.base_model(input_ids=batch.input_ids, **inputs).last_hidden_state
+        states = states.flatten(0, 1)[batch.predicting].to(self.head.weight.dtype)
+        if self.vocabulary is not None and not full:
+            return self.vocabulary.loss(states, batch.targets, self.head, smoothing)
+        logits = self.head(states).float()
+        return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
+
+    def _memories(self, batch: Batch, features: Tensor) -> list[Any]:
+        counts = iter(range(len(features)))
+        placement = Placement.of([[(next(counts), column) for column in row.columns] for row in batch.rows])
+        if not len(features):
+            return []
+        placed = self.model.place(self.model.weaves[self.name].read(Memory(features, ())), placement)
+        return [] if placed is None else [placed]
+
+
+class Trainer:
+    """One run of a recipe.
+
+    Args:
+        recipe: what to do.
+        model: a woven model to train; by default the recipe's own is made.
+
+    Raises:
+        DataError: a data file can't be used as it is.
+    """
+
+    def __init__(self, recipe: Recipe, model: WeftModel | None = None) -> None:
+        self.recipe = recipe
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if recipe.precision == "bf16" else "no", cpu=not torch.cuda.is_available()
+        )
+        set_seed(recipe.seed)
+        examples = load_examples(recipe.data)
+        self.dev_examples = load_examples(recipe.dev)[: recipe.evaluate_limit] if recipe.dev else []
+        self.model = model or self._woven()
+        self.device = self.accelerator.device
+        if self.model.processor is None:
+            raise WeftError("The model has no processor (tokenizer and encoder); set model.processor before training.")
+        self.model.processor.system_prompt = recipe.system_prompt
+        self.model.to(self.device)
+        self.rows = rows_of(examples, self.model.processor, share_prompts=recipe.share_prompts)
+        self.order = {row: index for index, row in enumerate(self.rows)}
+        self.dev_rows = rows_of(self.dev_examples, self.model.processor, share_prompts=recipe.share_prompts)
+        self.weave = self.model.weaves[recipe.name]
+        self.weave.float().requires_grad_(True)
+        for module in self.weave.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = self.weave.config.dropout
+        self.pictures = PictureFeatures(self.model.encoders[recipe.name], FeatureStore(recipe.features))
+        self.step = 0
+        self.best = math.inf
+        self.stale = 0
+        self.folder = Path(recipe.output)
+        self.step_module = _Step(self.model, recipe, recipe.name)
+        self.optimizer = self._optimizer()
+        self.averages = [p.detach().clone() for p in self.weave.parameters()] if recipe.average else []
+        self.steps_an_epoch = len(plan_epoch([len(row) for row in self.rows], recipe.batch_size, 0))
+        self.total = max(1, round(recipe.epochs * self.steps_an_epoch))
+
+    def _woven(self) -> WeftModel:
+        recipe = self.recipe
+        dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+        if recipe.initial_weights:
+            return WeftModel.from_pretrained(recipe.initial_weights, dtype=dtype)
+        return weave(recipe.language_model, vision=recipe.vision, name=recipe.name, dtype=dtype, **recipe.weave)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over the weave; scales and positions are not decayed."""
+        named = [(name, p) for name, p in self.weave.named_parameters() if p.requires_grad]
+        plain = [p for name, p in named if p.ndim < 2 or "positions" in name]
+        matrices = [p for name, p in named if not (p.ndim < 2 or "positions" in name)]
+        groups = [{"params": matrices, "weight_decay": self.recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, betas=(0.9, 0.98))
+
+    def _rate(self, step: int) -> float:
+        """Learning rate: a linear rise, then a cosine."""
+        recipe = self.recipe
+        if step < recipe.warmup:
+            return recipe.learning_rate * (step + 1) / recipe.warmup
+        share = (step - recipe.warmup) / max(1, self.total - recipe.warmup)
+        low = recipe.final_learning_rate
+        return recipe.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+    # The run
+
+    def run(self, *, resume: bool = False) -> WeftModel:
+        """Train to the end of the recipe, or to the early stop; returns the model with the best weights.
+
+        Args:
+            resume: go on from the run's checkpoint, if it has one.
+
+        Raises:
+            WeftError: the loss is not a number; the message names the batch.
+        """
+        recipe = self.recipe
+        if self.accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "recipe.yaml").write_text(yaml.safe_dump(asdict(recipe), sort_keys=False), encoding="utf-8")
+        with Reporter(self.folder / "log.jsonl", enabled=self.accelerator.is_main_process) as reporter:
+            self._prepare(reporter)
+            module, optimizer = self.accelerator.prepare(self.step_module, self.optimizer)
+            if resume:
+                self._load()
+            self.model.train()
+            reporter.start("training", self.total, done=self.step)
+            while self.step < self.total and not self._tired():
+                epoch, at = divmod(self.step, self.steps_an_epoch)
+                plan = plan_epoch([len(row) for row in self.rows], recipe.batch_size, recipe.seed * 1000 + epoch)
+                for indices in plan[at:]:
+                    figures = self._update(module, optimizer, [self.rows[index] for index in indices], epoch)
+                    reporter.advance(self.step, **figures)
+                    if self.step % recipe.evaluate_every == 0 or self.step == self.total:
+                        self._evaluate(reporter)
+                        self._save()
+                    if self.step == self.total or self._tired():
+                        break
+        return self._best()
+
+    def _update(self, module: nn.Module, optimizer: Any, rows: Sequence[Row], epoch: int) -> dict[str, float]:
+        """One step of the optimizer over one global batch."""
+        recipe, world = self.recipe, self.accelerator.num_processes
+        started = time.perf_counter()
+        learned = sum(row.learned for row in rows)
+        mine = list(rows[self.accelerator.process_index :: world]) or [rows[0]]
+        share = 1.0 if len(rows) > self.accelerator.process_index else 0.0
+        parts = [part for part in (mine[i :: recipe.accumulate] for i in range(recipe.accumulate)) if part]
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate(self.step)
+        total = torch.zeros((), device=self.device)
+        for index, part in enumerate(parts):
+            waits = self.accelerator.no_sync(module) if index < len(parts) - 1 else _nothing()
+            with waits, self.accelerator.autocast():
+                batch = self._batch(part)
+                loss = module(batch, self._features(batch, epoch)) * (share * world / learned)
+            if not torch.isfinite(loss):
+                names = ", ".join(row.where for row in part)
+                raise WeftError(f"The loss of step {self.step + 1} is {loss.item()}; its batch was {names}.")
+            self.accelerator.backward(loss)
+            total += loss.detach() / world
+        norm = self.accelerator.clip_grad_norm_(self.weave.parameters(), recipe.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._average()
+        loss = float(self.accelerator.reduce(total, "sum"))
+        seconds = time.perf_counter() - started
+        rate = optimizer.param_groups[0]["lr"]
+        return {"loss": loss, "norm": float(norm), "rate": rate, "tokens": learned, "seconds": seconds}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the running average; early in a run it forgets sooner, so that it does not lag behind the start."""
+        if self.averages:
+            decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self.averages, [p.detach() for p in self.weave.parameters()], 1 - decay)
+
+    def _batch(self, rows: Sequence[Row]) -> Batch:
+        batch = collate(rows, self.model.processor.tokenizer.pad_token_id or 0)
+        moved = {
+            name: getattr(batch, name).to(self.device)
+            for name in ("input_ids", "position_ids", "attention_mask", "predicting", "targets")
+        }
+        return Batch(**moved, rows=batch.rows)
+
+    def _features(self, batch: Batch, epoch: int | None) -> Float[Tensor, "M N D"]:
+        """Features of a batch's pictures; while training each row's view is drawn by row and epoch."""
+        views = self.recipe.views
+        chosen = []
+        for row in batch.rows:
+            number = 0 if epoch is None else (self.order[row] + epoch) % len(views)
+            chosen += [(picture, views[number]) for picture in row.pictures]
+        return self.pictures.batch(chosen).to(self.device, torch.float32)
+
+    # Before the first step
+
+    def _prepare(self, reporter: Reporter) -> None:
+        """Encode each picture once, and find the fastest way through the language model that gives the same loss."""
+        wanted = [(picture, view) for row in self.rows for picture in row.pictures for view in self.recipe.views]
+        wanted += [(picture, "plain") for row in self.dev_rows for picture in row.pictures]
+        if self.accelerator.is_main_process:
+            self.pictures.fill(wanted, reporter)
+        self.accelerator.wait_for_everyone()
+        if not self.recipe.store_hidden:
+            return
+        first = min(layer for weave in self.model.weaves.values() for layer in weave.config.layers)
+        store = FeatureStore(self.folder / "hidden", dtype=self.model.language_model.dtype)
+        identity = self.model.config.language_model.get("sha256", "")
+        hidden = HiddenStore(store, UpperStack(self.model.language_model, first), identity)
+        if not self._fast_way_holds(hidden):
+            reporter.say("This language model does not run from stored hidden states; training runs all of it.")
+            return
+        if self.accelerator.is_main_process:
+            self._fill_hidden(hidden, reporter)
+        self.accelerator.wait_for_everyone()
+        self.step_module.hidden = hidden
+        if self.recipe.sampled_vocabulary is not None:
+            size = self.step_module.head.weight.shape[0]
+            self.step_module.vocabulary = Vocabulary.of(self.rows, size, self.recipe.sampled_vocabulary)
+
+    @torch.no_grad()
+    def _fast_way_holds(self, hidden: HiddenStore) -> bool:
+        """Whether a batch has the same loss computed fast, and row by row through the whole model."""
+        self.model.eval()
+        rows = self.rows[:4]
+        alone = [
+            Row(row.prompt, (answer,), row.pictures, row.columns, row.where) for row in rows for answer in row.answers
+        ]
+        losses = []
+        with self.accelerator.autocast():
+            for some, way in ((alone, None), (rows, hidden)):
+                batch = self._batch(some)
+                if way is not None:
+                    try:
+                        way.fill(batch)
+                    except (RuntimeError, TypeError, ValueError, IndexError):
+                        return False
+                self.step_module.hidden = way
+                try:
+                    losses.append(float(self.step_module(batch, self._features(batch, None), full=True)) / len(batch.targets))
+                except (RuntimeError, TypeError, ValueError, IndexError):
+                    if way is None:
+                        raise
+                    return False
+                finally:
+                    self.step_module.hidden = None
+        return losses_agree(losses[1], losses[0])
+
+    def _fill_hidden(self, hidden: HiddenStore, reporter: Reporter) -> None:
+        rows = [row for row in (*self.rows, *self.dev_rows) if hidden.key(row) not in hidden.store]
+        rows.sort(key=len)
+        reporter.start("hidden states", len(rows))
+        for start in range(0, len(rows), 32):
+            hidden.fill(self._batch(rows[start : start + 32]))
+            reporter.advance(min(start + 32, len(rows)))
+
+    # Watching and keeping
+
+    def _tired(self) -> bool:
+        return self.recipe.patience is not None and self.stale >= self.recipe.patience
+
+    def _evaluate(self, reporter: Reporter) -> None:
+        """Measure on the dev set, with averaged weights where they are kept; keep the best."""
+        if not self.dev_rows:
+            self._keep()
+            return
+        with self._averaged():
+            figures = {"dev_loss": self._dev_loss()}
+            if self.recipe.metric == "cider":
+                figures["dev_cider"] = self._dev_cider()
+            score = -figures["dev_cider"] if self.recipe.metric == "cider" else figures["dev_loss"]
+            self.stale = 0 if score < self.best else self.stale + 1
+            if score < self.best:
+                self.best = score
+                self._keep(averaged=True)
+        self.model.train()
+        reporter.log(step=self.step, best=abs(self.best), **figures)
+
+    @torch.no_grad()
+    def _dev_loss(self) -> float:
+        self.model.eval()
+        total = tokens = 0.0
+        order = sorted(self.dev_rows, key=len)
+        with self.accelerator.autocast():
+            for start in range(0, len(order), self.recipe.batch_size):
+                batch = self._batch(order[start : start + self.recipe.batch_size])
+                total += float(self.step_module(batch, self._features(batch, None), full=True))
+                tokens += len(batch.targets)
+        return total / tokens
+
+    def _dev_cider(self) -> float:
+        from weft.evaluation import evaluate  # it stands on this module's neighbours, and only some runs need it
+
+        self.model.eval()
+        with self.accelerator.autocast():
+            return evaluate(self.model, self.dev_examples, task="caption", beams=1, batch_size=50)["cider"]
+
+    def _averaged(self) -> Any:
+        return _swapped(list(self.weave.parameters()), self.averages) if self.averages else _nothing()
+
+    def _keep(self, averaged: bool = False) -> None:
+        """Write the weights that are best so far: the model as it is now."""
+        if self.accelerator.is_main_process:
+            with _nothing() if averaged else self._averaged():
+                self.model.save_pretrained(self.folder / "best", weights_dtype=torch.bfloat16)
+
+    def _save(self) -> None:
+        """Write the checkpoint in one move."""
+        if not self.accelerator.is_main_process:
+            return
+        names = [name for name, _ in self.weave.named_parameters()]
+        parameters = dict(self.weave.named_parameters())
+        tensors = {f"weights.{name}": parameter.detach() for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
+        tensors |= {f"average.{name}": tensor for name, tensor in zip(names, self.averages, strict=False)}
+        tensors["random"] = torch.get_rng_state()
+        fields = {"step": self.step, "best": self.best if math.isfinite(self.best) else None, "stale": self.stale}
+        partial = self.folder / f"{CHECKPOINT}.partial"
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+        save_file(tensors, partial, metadata={"state": json.dumps(fields)})
+        partial.replace(self.folder / f"{CHECKPOINT}.safetensors")
+
+    def _load(self) -> None:
+        """Go on where the checkpoint stands."""
+        path = self.folder / f"{CHECKPOINT}.safetensors"
+        if not path.is_file():
+            return
+        with safe_open(path, framework="pt") as file:
+            fields = json.loads(file.metadata()["state"])
+        tensors = load_file(path)
+        parameters = dict(self.weave.named_parameters())
+        try:
+            with torch.no_grad():
+                for number, (name, parameter) in enumerate(parameters.items()):
+                    parameter.copy_(tensors[f"weights.{name}"])
+                    if self.averages:
+                        self.averages[number].copy_(tensors[f"average.{name}"])
+                    self.optimizer.state[parameter] = {
+                        key: tensors[f"optimizer.{key}.{name}"].to("cpu" if key == "step" else parameter.device)
+                        for key in ("step", "exp_avg", "exp_avg_sq")
+                    }
+        except (KeyError, RuntimeError):
+            raise DataError(f"{path} is of another recipe; remove it, or give another output folder.") from None
+        torch.set_rng_state(tensors["random"])
+        self.step, self.stale = fields["step"], fields["stale"]
+        self.best = math.inf if fields["best"] is None else fields["best"]
+
+    def _best(self) -> WeftModel:
+        self.accelerator.wait_for_everyone()
+        best = self.folder / "best" / "model.safetensors"
+        if best.is_file():
+            learned = {name.removeprefix("weaves."): tensor for name, tensor in load_file(best).items()}
+            self.model.weaves.load_state_dict(learned)
+        return self.model.eval()
+
+
+class _nothing:
+    """A context that changes nothing."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+
+class _swapped:
+    """Within it parameters hold other values."""
+
+    def __init__(self, parameters: list[Tensor], values: list[Tensor]) -> None:
+        self.parameters, self.values = parameters, values
+
+    @torch.no_grad()
+    def __enter__(self) -> None:
+        self.kept = [parameter.detach().clone() for parameter in self.parameters]
+        for parameter, value in zip(self.parameters, self.values, strict=True):
+            parameter.copy_(value)
+
+    @torch.no_grad()
+    def __exit__(self, *_: Any) -> None:
+        for parameter, value in zip(self.parameters, self.kept, strict=True):
+            parameter.copy_(value)
+
+
+def train(
+    recipe: Recipe | str | Path, *, model: WeftModel | None = None, resume: bool = False, **changes: Any
+) -> WeftModel:
+    """Train a weave.
+
+    Args:
+        recipe: a recipe, or the file of one.
+        model: a woven model to train; by default the one that the recipe describes.
+        resume: go on from the run's checkpoint.
+        **changes: fields of the recipe to be changed.
+
+    Returns:
+        The model with the weights that were best on the dev set; they are in ``OUTPUT/best`` as well.
+
+    Raises:
+        RecipeError: the recipe can't be used.
+        DataError: the data can't be used.
+        WeftError: the loss is not a number.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    for name, value in changes.items():
+        setattr(recipe, name, value)
+    return Trainer(recipe, model).run(resume=resume)
+
+
+def train_from_recipe(path: str | Path, *, resume: bool = False) -> WeftModel:
+    """What ``weft train`` does."""
+    return train(path, resume=resume)

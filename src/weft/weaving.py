@@ -1,0 +1,226 @@
+"""One weave: the connector and the fusion layers with which one encoder's features reach a language model.
+
+A :class:`Weave` is given features (a :class:`~weft.memory.Memory`) and hands on what its fusion layers read from them.
+It holds only what is learned; the encoder and the language model are elsewhere. :func:`decoder_layers` finds, by
+structure, where in a language model fusion layers can sit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from weft.errors import WeftError
+from weft.fusion import Connector, GatedCrossAttention, Resampler
+from weft.memory import KeyValues, Memory, ReadMemory, Sees, content_hash
+
+Initial = Literal["identity", "self-attention"]
+"""How fusion layers start: as exact identity, or as copies of their decoder layer's self-attention."""
+
+
+@dataclass
+class WeaveConfig:
+    """What a weave is made of; written to ``config.json``.
+
+    Attributes:
+        encoder: the frozen encoder it reads from: ``{"id": ..., "sha256": ...}``.
+        layers: the decoder layers in front of which fusion layers sit.
+        hidden_size: width of the language model.
+        memory_size: width of the encoder's features.
+        memory_tokens: tokens an item has, each with a learned position; 0 for items of any length.
+        heads: query heads of a fusion layer.
+        kv_heads: key/value heads of a fusion layer.
+        head_dim: width of a head.
+        feed_forward: inner width of a fusion layer's feed-forward network; 0 for none.
+        qk_norm: whether queries and keys are normalized per head.
+        connector_layers: self-attention layers over the tokens of an item.
+        connector_heads: heads of those layers.
+        connector_feed_forward: inner width of their feed-forward networks.
+        resample: tokens that a resampler makes of an item; 0 for no resampler.
+        dropout: probability with which features and updates are dropped while training.
+        sees: what a text token looks at: ``"all"`` items before it, or only the ``"last"``.
+        initial: how the fusion layers started.
+    """
+
+    layers: list[int]
+    hidden_size: int
+    memory_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    encoder: dict[str, str] = field(default_factory=dict)
+    memory_tokens: int = 0
+    feed_forward: int = 0
+    qk_norm: bool = True
+    connector_layers: int = 1
+    connector_heads: int = 8
+    connector_feed_forward: int = 0
+    resample: int = 0
+    dropout: float = 0.0
+    sees: Sees = "all"
+    initial: Initial = "identity"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return asdict(self)
+
+
+class Weave(nn.Module):
+    """Connector, resampler (where asked for) and one fusion layer for each decoder layer that reads.
+
+    Args:
+        name: the weave's name within its model.
+        config: what it is made of.
+    """
+
+    def __init__(self, name: str, config: WeaveConfig) -> None:
+        super().__init__()
+        self.name = name
+        self.config = config
+        self.connector = Connector(
+            config.memory_size,
+            config.hidden_size,
+            tokens=config.memory_tokens,
+            layers=config.connector_layers,
+            heads=config.connector_heads,
+            feed_forward=config.connector_feed_forward,
+            dropout=config.dropout,
+        )
+        self.resampler = None
+        if config.resample:
+            heads = config.connector_heads
+            self.resampler = Resampler(config.hidden_size, tokens=config.resample, heads=heads)
+        self.layers = nn.ModuleList(
+            GatedCrossAttention(
+                config.hidden_size,
+                config.hidden_size,
+                heads=config.heads,
+                kv_heads=config.kv_heads,
+                head_dim=config.head_dim,
+                feed_forward=config.feed_forward,
+                qk_norm=config.qk_norm,
+                dropout=config.dropout,
+            )
+            for _ in config.layers
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type in which the weave computes."""
+        return self.connector.proj.weight.dtype
+
+    def read(self, memory: Memory) -> ReadMemory:
+        """Project a memory to keys and values for every fusion layer: everything that is ever done to it.
+
+        Args:
+            memory: what an encoder made of pictures or passages, ``M`` items of ``N`` tokens.
+
+        Raises:
+            ValueError: the features have another width or another number of tokens than the weave was made for.
+        """
+        if memory.features.shape[-1] != self.config.memory_size:
+            raise ValueError(
+                f"The weave {self.name!r} reads features of width {self.config.memory_size} and was given "
+                f"{tuple(memory.features.shape)}; encode with the encoder it was made for."
+            )
+        weight = self.connector.proj.weight
+        features = memory.features.to(weight.device, weight.dtype)
+        mask = None if memory.mask is None else memory.mask.to(weight.device)
+        features = self.connector(features, mask)
+        if self.resampler is not None:
+            features, mask = self.resampler(features, mask), None
+        return ReadMemory(self.name, tuple(self._read_layers(features, mask)), memory.sources, self._key(memory))
+
+    def _read_layers(self, features: torch.Tensor, mask: torch.Tensor | None) -> Sequence[KeyValues]:
+        def read(layer: GatedCrossAttention) -> KeyValues:
+            device = layer.q_proj.weight.device
+            return layer.read(features.to(device), None if mask is None else mask.to(device))
+
+        return [read(layer) for layer in self.layers]
+
+    def _key(self, memory: Memory) -> str:
+        return content_hash(memory.key, self.name, str(self.dtype)) if memory.key else ""
+
+    @torch.no_grad()
+    def start_from(self, decoder: Sequence[nn.Module]) -> None:
+        """Start every fusion layer as a copy of its decoder layer's self-attention, with gates of one half.
+
+        T5Gemma starts its cross-attention so (Zhang et al. 2025). Such a weave is not the identity for rows that have
+        a memory; rows that have none are exact as ever.
+
+        Raises:
+            WeftError: the decoder layers have no separate projections of the weave's shapes.
+        """
+        for index, layer in zip(self.config.layers, self.layers, strict=True):
+            source = _self_attention(decoder[index])
+            norm = next((child for child in decoder[index].children() if _is_norm(child)), None)
+            if source is None or norm is None:
+                raise WeftError(
+                    "initial='self-attention' needs decoder layers with q_proj, k_proj, v_proj and o_proj, which "
+                    f"{type(decoder[index]).__name__} has not; use initial='identity'."
+                )
+            for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+                _copy(getattr(layer, name).weight, getattr(source, name).weight, name)
+            _copy(layer.hidden_norm.weight, norm.weight, "norm")
+            layer.attention_gate.fill_(0.5)
+
+
+def decoder_layers(language_model: nn.Module) -> nn.ModuleList:
+    """The decoder layers of a language model, found by structure.
+
+    They are the module list whose length is ``config.get_text_config().num_hidden_layers`` and whose entries share one
+    type; of several such lists the one nearest to the root.
+
+    Raises:
+        WeftError: there is no such list.
+    """
+    count = language_model.config.get_text_config(decoder=True).num_hidden_layers
+    for module in language_model.modules():  # in order of registration, so outer before inner
+        if isinstance(module, nn.ModuleList) and len(module) == count and len({type(m) for m in module}) == 1:
+            return module
+    raise WeftError(
+        f"{type(language_model).__name__} has no list of {count} decoder layers of one type; Weft can't be woven into it."
+    )
+
+
+def choose_layers(count: int, *, every: int | None, start: int | None, layers: Sequence[int] | None) -> list[int]:
+    """The decoder layers that get a fusion layer: ``layers`` as given, or ``every`` so many from ``start`` on.
+
+    By default every second layer of the upper third: below it, training needs no gradients, and hidden states can be
+    stored.
+
+    Raises:
+        WeftError: a layer is outside the model, or none is left.
+    """
+    if layers is not None:
+        chosen = sorted(set(layers))
+    else:
+        chosen = list(range(count * 2 // 3 if start is None else start, count, every or 2))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= count or (every is not None and every < 1):
+        raise WeftError(
+            f"layers={layers}, start={start}, every={every} choose {chosen} of the decoder layers 0 to {count - 1}; "
+            "choose at least one that exists."
+        )
+    return chosen
+
+
+def _self_attention(layer: nn.Module) -> nn.Module | None:
+    names = ("q_proj", "k_proj", "v_proj", "o_proj")
+    return next((m for m in layer.modules() if all(hasattr(m, name) for name in names)), None)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower() and getattr(module, "weight", None) is not None
+
+
+def _copy(target: torch.Tensor, source: torch.Tensor, name: str) -> None:
+    if target.shape != source.shape:
+        raise WeftError(
+            f"initial='self-attention': {name} has shape {tuple(source.shape)} in the language model and "
+            f"{tuple(target.shape)} in the weave; leave out heads, kv_heads and head_dim, or use initial='identity'."
+        )
+    target.copy_(source)
