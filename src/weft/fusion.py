@@ -100,9 +100,10 @@ class GatedCrossAttention(nn.Module):
         self.k_norm = RMSNorm(self.head_dim, eps=eps) if qk_norm else nn.Identity()
         self.attention_gate = nn.Parameter(torch.ones(()))
         nn.init.zeros_(self.o_proj.weight)
-        self.feed_forward = FeedForward(hidden_size, feed_forward) if feed_forward else None
-        if self.feed_forward is not None:
+        self.feed_forward: FeedForward | None = None
+        if feed_forward:
             self.feed_forward_norm = RMSNorm(hidden_size, eps=eps)
+            self.feed_forward = FeedForward(hidden_size, feed_forward)
             self.feed_forward_gate = nn.Parameter(torch.ones(()))
             nn.init.zeros_(self.feed_forward.down_proj.weight)
         self.dropout = nn.Dropout(dropout)

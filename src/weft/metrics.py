@@ -236,24 +236,6 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     return float(CiderD(references).scores(predictions, references).mean())
 
 
-def perplexity(log_probability: float, tokens: int) -> float:
-    """Among how many tokens, equally likely, a model would have had to guess: ``exp(-log_probability / tokens)``.
-
-    Args:
-        log_probability: natural logarithm of the probability of all tokens together (a sum, at most zero).
-        tokens: how many they are.
-
-    Raises:
-        DataError: there are no tokens.
-    """
-    if tokens < 1:
-        raise DataError(f"perplexity needs at least one token, and was given {tokens}.")
-    try:
-        return math.exp(-log_probability / tokens)
-    except OverflowError:
-        return math.inf
-
-
 def _ngrams(words: Sequence[str]) -> Iterator[_Ngram]:
     """All n-grams of one to four words, the short ones first."""
     for size in range(1, _ORDER + 1):

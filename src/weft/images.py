@@ -1,0 +1,85 @@
+"""Pictures as people have them, made into RGB: any file Pillow reads, upright, without surprises.
+
+:func:`load_image` is given a path, bytes, a file object or a Pillow image and hands on a Pillow image in RGB. What
+can't be read is refused with a sentence that names it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from weft.errors import PictureError
+
+MAX_PIXELS = 178_956_970
+"""Pictures of more pixels are refused: a small file can claim any size (Pillow's own limit, twice 89 megapixels)."""
+
+
+def load_image(source: str | Path | bytes | IO[bytes] | Image.Image) -> Image.Image:
+    """Read a picture.
+
+    The first frame of an animation is taken, EXIF orientation is applied, transparency is laid on white, and 16-bit
+    greys are scaled to 8 bits.
+
+    Args:
+        source: a file, its bytes, a file object, or an image that is loaded already.
+
+    Returns:
+        The picture, mode RGB.
+
+    Raises:
+        PictureError: it is missing, no picture, truncated, or has more than :data:`MAX_PIXELS` pixels.
+    """
+    name = picture_name(source)
+    if isinstance(source, (str, Path)):
+        if not os.path.exists(source):
+            raise PictureError(f"{name} doesn't exist; give the path of a picture.")
+        if os.path.isdir(source):
+            raise PictureError(f"{name} is a folder; give the path of a picture.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = _open(source)
+            if image.width * image.height > MAX_PIXELS:
+                raise PictureError(f"{name} has {image.width} by {image.height} pixels; {MAX_PIXELS:,} is the limit.")
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise PictureError(f"{name} is not a picture that Pillow can read; give a JPEG, PNG, WebP, GIF, ...") from None
+    except Image.DecompressionBombError:
+        raise PictureError(f"{name} has more than {MAX_PIXELS:,} pixels, which is the limit; scale it down.") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(f"{name} can't be read ({error}); the file seems truncated or damaged.") from None
+
+
+def picture_name(source: Any) -> str:
+    """What to call a picture: its file, or a description."""
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return str(getattr(source, "filename", None) or getattr(source, "name", None) or "the picture")
+
+
+def _open(source: str | Path | bytes | IO[bytes] | Image.Image) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float64)
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        return Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,0 +1,48 @@
+"""Small woven models for tests: random language models and encoders of real classes, and weaves that do something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from families import language_model
+from transformers import PreTrainedModel, ViTConfig, ViTImageProcessorPil, ViTModel
+
+from weft.encoders import VisionEncoder, encoder_from_model
+from weft.memory import Memory
+from weft.model import WeftModel, weave
+
+
+def encoder(width: int = 24, seed: int = 0, **options: Any) -> VisionEncoder:
+    """A random ViT that makes nine patches of a picture of 24 by 24 pixels."""
+    torch.manual_seed(seed)
+    config = ViTConfig(
+        hidden_size=width, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=24, patch_size=8
+    )
+    processor = ViTImageProcessorPil(size={"height": 24, "width": 24})
+    return encoder_from_model(ViTModel(config, add_pooling_layer=False), processor, **options)
+
+
+def woven(family: str | PreTrainedModel = "llama", *, opened: bool = True, seed: int = 0, **options: Any) -> WeftModel:
+    """A small woven model; with ``opened`` its weave does what one that has learned does: change the logits."""
+    base = language_model(family, seed) if isinstance(family, str) else family
+    torch.manual_seed(seed + 1)
+    options = {"start": 1, "every": 1, "feed_forward": 16, **options}
+    model = weave(base, vision=encoder(seed=seed), **options).eval()
+    return open_weave(model, options.get("name", "photos")) if opened else model
+
+
+@torch.no_grad()
+def open_weave(model: WeftModel, name: str = "photos", seed: int = 7) -> WeftModel:
+    """Give a weave random weights."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.weaves[name].parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.copy_(noise * 0.3 if parameter.ndim > 1 else 1 + 0.1 * noise)
+    return model
+
+
+def memory(items: int = 2, tokens: int = 9, width: int = 24, seed: int = 3) -> Memory:
+    """Random features."""
+    features = torch.randn(items, tokens, width, generator=torch.Generator().manual_seed(seed))
+    return Memory(features, ())
