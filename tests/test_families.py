@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from families import FAMILIES, language_model
@@ -78,7 +80,7 @@ def test_left_and_right_padding_agree(family, ids):
     def logits(input_ids, mask, start):
         placed = [model.place(read, Placement.of([[(0, start)]]))]
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        accepts = "position_ids" in model.language_model.forward.__code__.co_varnames
+        accepts = "position_ids" in inspect.signature(model.language_model.forward).parameters
         extra = {"position_ids": positions} if accepts else {}
         return model(input_ids=input_ids, attention_mask=mask, memories=placed, **extra).logits
 

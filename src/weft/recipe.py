@@ -34,7 +34,7 @@ class Recipe:
         seed: decides order, dropout and the start of the weave.
         epochs: times that each row is seen.
         batch_size: rows a step, over all processes; rows that share pictures and prompt count once.
-        accumulate: parts in which a step is computed, for less memory.
+        accumulate: parts in which a step is computed: each of rows of like length, and for less memory.
         learning_rate: at the top of the schedule, which rises linearly and falls as a cosine.
         final_learning_rate: share of it that is left at the end.
         warmup: steps of the rise.

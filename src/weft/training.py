@@ -117,7 +117,7 @@ class Trainer:
         self.step_module = _Step(self.model, recipe, recipe.name)
         self.optimizer = self._optimizer()
         self.averages = [p.detach().clone() for p in self.weave.parameters()] if recipe.average else []
-        self.steps_an_epoch = len(plan_epoch([len(row) for row in self.rows], recipe.batch_size, 0))
+        self.steps_an_epoch = len(self._plan(0))
         self.total = max(1, round(recipe.epochs * self.steps_an_epoch))
 
     def _woven(self) -> WeftModel:
@@ -168,9 +168,8 @@ class Trainer:
             reporter.start("training", self.total, done=self.step)
             while self.step < self.total and not self._tired():
                 epoch, at = divmod(self.step, self.steps_an_epoch)
-                plan = plan_epoch([len(row) for row in self.rows], recipe.batch_size, recipe.seed * 1000 + epoch)
-                for indices in plan[at:]:
-                    figures = self._update(module, optimizer, [self.rows[index] for index in indices], epoch)
+                for parts in self._plan(epoch)[at:]:
+                    figures = self._update(module, optimizer, parts, epoch)
                     reporter.advance(self.step, **figures)
                     if self.step % recipe.evaluate_every == 0 or self.step == self.total:
                         self._evaluate(reporter)
@@ -179,24 +178,32 @@ class Trainer:
                         break
         return self._best()
 
-    def _update(self, module: nn.Module, optimizer: Any, rows: Sequence[Row], epoch: int) -> dict[str, float]:
-        """One step of the optimizer over one global batch."""
-        recipe, world = self.recipe, self.accelerator.num_processes
+    def _plan(self, epoch: int) -> list[list[list[Row]]]:
+        """The steps of an epoch, each in parts of rows of like length; a step mixes parts of different lengths."""
+        size, parts = max(1, self.recipe.batch_size // self.recipe.accumulate), self.recipe.accumulate
+        plan = plan_epoch([len(row) for row in self.rows], size, self.recipe.seed * 1000 + epoch)
+        batches = [[self.rows[index] for index in indices] for indices in plan]
+        return [batches[start : start + parts] for start in range(0, len(batches), parts)]
+
+    def _update(
+        self, module: nn.Module, optimizer: Any, parts: Sequence[Sequence[Row]], epoch: int
+    ) -> dict[str, float]:
+        """One step of the optimizer, in parts; each process computes its share of every part."""
+        recipe, world, rank = self.recipe, self.accelerator.num_processes, self.accelerator.process_index
         started = time.perf_counter()
-        learned = sum(row.learned for row in rows)
-        mine = list(rows[self.accelerator.process_index :: world]) or [rows[0]]
-        share = 1.0 if len(rows) > self.accelerator.process_index else 0.0
-        parts = [part for part in (mine[i :: recipe.accumulate] for i in range(recipe.accumulate)) if part]
+        learned = sum(row.learned for part in parts for row in part)
         for group in optimizer.param_groups:
             group["lr"] = self._rate(self.step)
         total = torch.zeros((), device=self.device)
         for index, part in enumerate(parts):
+            mine = part[rank::world] or part[:1]
+            share = 1.0 if len(part) > rank else 0.0  # a process without rows of its own computes one that counts nothing
             waits = self.accelerator.no_sync(module) if index < len(parts) - 1 else _nothing()
             with waits, self.accelerator.autocast():
-                batch = self._batch(part)
+                batch = self._batch(mine)
                 loss = module(batch, self._features(batch, epoch)) * (share * world / learned)
             if not torch.isfinite(loss):
-                names = ", ".join(row.where for row in part)
+                names = ", ".join(row.where for row in mine)
                 raise WeftError(f"The loss of step {self.step + 1} is {loss.item()}; its batch was {names}.")
             self.accelerator.backward(loss)
             total += loss.detach() / world

@@ -1,0 +1,81 @@
+"""Weft gives a language model a memory to read: any language model gets eyes.
+
+>>> import weft
+>>> model = weft.load()
+>>> model.caption("dog.jpg").text
+
+What is named here is loaded when it is first used, so that ``import weft`` costs nothing. The layers' formula, the
+function ``attention``, is in :mod:`weft.attention`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from weft.errors import DataError, PartError, PictureError, RecipeError, WeftError
+
+if TYPE_CHECKING:
+    from weft.attention import Attention, CoAttention, CrossAttention
+    from weft.evaluation import evaluate
+    from weft.fusion import GatedCrossAttention, Resampler
+    from weft.generation import load
+    from weft.memory import Memory, Placement, ReadMemory
+    from weft.model import WeftConfig, WeftModel, weave
+    from weft.processing import WeftProcessor
+    from weft.recipe import Recipe
+    from weft.tasks import Caption
+    from weft.training import train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Attention",
+    "Caption",
+    "CoAttention",
+    "CrossAttention",
+    "DataError",
+    "GatedCrossAttention",
+    "Memory",
+    "PartError",
+    "PictureError",
+    "Placement",
+    "ReadMemory",
+    "Recipe",
+    "RecipeError",
+    "Resampler",
+    "WeftConfig",
+    "WeftError",
+    "WeftModel",
+    "WeftProcessor",
+    "evaluate",
+    "load",
+    "train",
+    "weave",
+]
+
+_HOMES = {
+    "attention": ("Attention", "CoAttention", "CrossAttention"),
+    "evaluation": ("evaluate",),
+    "fusion": ("GatedCrossAttention", "Resampler"),
+    "generation": ("load",),
+    "memory": ("Memory", "Placement", "ReadMemory"),
+    "model": ("WeftConfig", "WeftModel", "weave"),
+    "processing": ("WeftProcessor",),
+    "recipe": ("Recipe",),
+    "tasks": ("Caption",),
+    "training": ("train",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module, once."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'weft' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"weft.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
