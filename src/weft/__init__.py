@@ -10,15 +10,19 @@ function ``attention``, is in :mod:`weft.attention`.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from weft.discovery import register, register_when_imported
 from weft.errors import DataError, PartError, PictureError, RecipeError, WeftError
 
 if TYPE_CHECKING:
     from weft.attention import Attention, CoAttention, CrossAttention
+    from weft.encoders import VisionEncoder, load_vision_encoder
     from weft.evaluation import evaluate
-    from weft.fusion import GatedCrossAttention, Resampler
+    from weft.explain import faithfulness
+    from weft.fusion import Connector, GatedCrossAttention, Resampler
     from weft.generation import load
     from weft.memory import Memory, Placement, ReadMemory
     from weft.model import WeftConfig, WeftModel, weave
@@ -33,6 +37,7 @@ __all__ = [
     "Attention",
     "Caption",
     "CoAttention",
+    "Connector",
     "CrossAttention",
     "DataError",
     "GatedCrossAttention",
@@ -44,20 +49,25 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Resampler",
+    "VisionEncoder",
     "WeftConfig",
     "WeftError",
     "WeftModel",
     "WeftProcessor",
     "evaluate",
+    "faithfulness",
     "load",
+    "load_vision_encoder",
     "train",
     "weave",
 ]
 
 _HOMES = {
     "attention": ("Attention", "CoAttention", "CrossAttention"),
+    "encoders": ("VisionEncoder", "load_vision_encoder"),
     "evaluation": ("evaluate",),
-    "fusion": ("GatedCrossAttention", "Resampler"),
+    "explain": ("faithfulness",),
+    "fusion": ("Connector", "GatedCrossAttention", "Resampler"),
     "generation": ("load",),
     "memory": ("Memory", "Placement", "ReadMemory"),
     "model": ("WeftConfig", "WeftModel", "weave"),
@@ -74,8 +84,13 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'weft' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"weft.{_HOME[name]}"), name)
+    if "transformers" in sys.modules:
+        register()
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+register_when_imported()

@@ -1,5 +1,5 @@
 """``python -m weft``: the command line."""
 
-from weft.cli import app
+from weft.cli import main
 
-app(prog_name="weft")
+main()

@@ -68,9 +68,22 @@ def save_checkpoint(
     save_file(learned, partial, metadata={"format": "pt"})
     partial.replace(folder / WEIGHTS)
     if push_to_hub:
-        api = HfApi(token=hub.get("token"))
-        repo_id = api.create_repo(repo_id or folder.name, private=hub.get("private"), exist_ok=True).repo_id
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=hub.get("commit_message", "Upload weave"))
+        upload(folder, repo_id or folder.name, **hub)
+
+
+def upload(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str = "Upload weave",
+) -> str:
+    """Put a saved model on the Hugging Face Hub; returns the repository's id."""
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
+    return repo_id
 
 
 def load_checkpoint(

@@ -8,6 +8,7 @@ slot for the length of that call, where the hooks find them.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationMixin, PreTrainedConfig, PreTrainedModel
 
 from weft.batch import BatchMemory, arrange
-from weft.checkpoint import load_checkpoint, save_checkpoint
+from weft.checkpoint import load_checkpoint, save_checkpoint, upload
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import WeftError
 from weft.memory import Memory, Placement, ReadMemory
@@ -150,9 +151,9 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
         for part in (self.language_model, *self.encoders.values()):
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
-        if mode and self.language_model.is_gradient_checkpointing:
-            for layer in decoder_layers(self.language_model):
-                layer.training = True  # what a checkpointed layer asks; the modules inside it stay as they are
+        for layer in decoder_layers(self.language_model):
+            if getattr(layer, "gradient_checkpointing", False):
+                layer.training = mode  # what a checkpointed layer asks; the modules inside it stay as they are
         return self
 
     def print_trainable_parameters(self) -> None:
@@ -312,6 +313,21 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
                 arguments, as in transformers.
         """
         save_checkpoint(self, Path(save_directory), merge=merge, **kwargs)
+
+    def push_to_hub(self, repo_id: str, *, merge: bool = False, **options: Any) -> str:
+        """Save the model and put it on the Hugging Face Hub.
+
+        Args:
+            repo_id: the repository, made if it isn't there.
+            merge: upload the frozen parts as well.
+            **options: ``private``, ``token``, ``commit_message``.
+
+        Returns:
+            The repository's id.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, merge=merge)
+            return upload(Path(folder), repo_id, **options)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> WeftModel:

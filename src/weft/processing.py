@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import DataError, PartError
@@ -46,7 +46,7 @@ class Rendered:
     offsets: tuple[int, ...]
 
 
-class WeftProcessor:
+class WeftProcessor(ProcessorMixin):
     """Turns messages into ``input_ids``, ``attention_mask``, ``pixel_values`` and ``image_positions``.
 
     Args:
@@ -70,6 +70,14 @@ class WeftProcessor:
         self.parts = parts or {}
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.tokenizer).__name__}, {self.encoder.id or 'an encoder'!r})"
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What a woven model takes."""
+        return ["input_ids", "attention_mask", "pixel_values", "image_positions"]
 
     @property
     def chat_template(self) -> str:
