@@ -9,8 +9,8 @@ import torch
 from families import language_model
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedTokenizerFast, pipeline
-from woven import encoder, memory, open_weave
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, pipeline
+from woven import encoder, memory, open_weave, tokenizer
 
 from weft.errors import PartError
 from weft.memory import Placement
@@ -18,23 +18,6 @@ from weft.model import WeftConfig, WeftModel, weave
 from weft.processing import WeftProcessor
 
 IDS = torch.randint(3, 100, (2, 9), generator=torch.Generator().manual_seed(1))
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte of ASCII, and a plain chat template."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    words = {"<pad>": 0, "<s>": 1, "</s>": 2} | {chr(code): code for code in range(3, 127)}
-    inner = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    inner.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        pad_token="<pad>",
-        eos_token="</s>",
-        chat_template="{% for m in messages %}{{ m['role'][0] + ':' + m['content'] + '</s>' }}{% endfor %}"
-        "{% if add_generation_prompt %}a:{% endif %}",
-    )
 
 
 @pytest.fixture

@@ -6,11 +6,27 @@ from typing import Any
 
 import torch
 from families import language_model
-from transformers import PreTrainedModel, ViTConfig, ViTImageProcessorPil, ViTModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, ViTConfig, ViTImageProcessorPil, ViTModel
 
 from weft.encoders import VisionEncoder, encoder_from_model
 from weft.memory import Memory
 from weft.model import WeftModel, weave
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte of ASCII, and a plain chat template."""
+    words = {"<pad>": 0, "<s>": 1, "</s>": 2} | {chr(code): code for code in range(3, 127)}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        eos_token="</s>",
+        chat_template="{% for m in messages %}{{ m['role'][0] + ':' + m['content'] + '</s>' }}{% endfor %}"
+        "{% if add_generation_prompt %}a:{% endif %}",
+    )
 
 
 def encoder(width: int = 24, seed: int = 0, **options: Any) -> VisionEncoder:

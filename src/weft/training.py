@@ -89,9 +89,7 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, model: WeftModel | None = None) -> None:
         self.recipe = recipe
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if recipe.precision == "bf16" else "no", cpu=not torch.cuda.is_available()
-        )
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         set_seed(recipe.seed)
         examples = load_examples(recipe.data)
         self.dev_examples = load_examples(recipe.dev)[: recipe.evaluate_limit] if recipe.dev else []
@@ -119,6 +117,10 @@ class Trainer:
         self.averages = [p.detach().clone() for p in self.weave.parameters()] if recipe.average else []
         self.steps_an_epoch = len(self._plan(0))
         self.total = max(1, round(recipe.epochs * self.steps_an_epoch))
+
+    def _autocast(self) -> torch.autocast:
+        """Mixed precision, if the recipe asks for it; Accelerate's own would be fixed for the whole process."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
     def _woven(self) -> WeftModel:
         recipe = self.recipe
@@ -199,7 +201,7 @@ class Trainer:
             mine = part[rank::world] or part[:1]
             share = 1.0 if len(part) > rank else 0.0  # a process without rows of its own computes one that counts nothing
             waits = self.accelerator.no_sync(module) if index < len(parts) - 1 else _nothing()
-            with waits, self.accelerator.autocast():
+            with waits, self._autocast():
                 batch = self._batch(mine)
                 loss = module(batch, self._features(batch, epoch)) * (share * world / learned)
             if not torch.isfinite(loss):
@@ -276,7 +278,7 @@ class Trainer:
             Row(row.prompt, (answer,), row.pictures, row.columns, row.where) for row in rows for answer in row.answers
         ]
         losses = []
-        with self.accelerator.autocast():
+        with self._autocast():
             for some, way in ((alone, None), (rows, hidden)):
                 batch = self._batch(some)
                 if way is not None:
@@ -330,7 +332,7 @@ class Trainer:
         self.model.eval()
         total = tokens = 0.0
         order = sorted(self.dev_rows, key=len)
-        with self.accelerator.autocast():
+        with self._autocast():
             for start in range(0, len(order), self.recipe.batch_size):
                 batch = self._batch(order[start : start + self.recipe.batch_size])
                 total += float(self.step_module(batch, self._features(batch, None), full=True))
@@ -341,7 +343,7 @@ class Trainer:
         from weft.evaluation import evaluate  # it stands on this module's neighbours, and only some runs need it
 
         self.model.eval()
-        with self.accelerator.autocast():
+        with self._autocast():
             return evaluate(self.model, self.dev_examples, task="caption", beams=1, batch_size=50)["cider"]
 
     def _averaged(self) -> Any:
