@@ -124,7 +124,9 @@ def test_rectangles_are_where_the_patches_pixels_came_from(family, size):
         lit = lit.numpy() / lit.max().item()
         covered = np.array(
             [
-                max(0, min(r, left + side) - max(x, left)) * max(0, min(b, top + side) - max(y, top)) / ((r - x) * (b - y))
+                max(0, min(r, left + side) - max(x, left))
+                * max(0, min(b, top + side) - max(y, top))
+                / ((r - x) * (b - y))
                 for x, y, r, b in rectangles
             ]
         )

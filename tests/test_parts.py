@@ -24,8 +24,12 @@ def wheel(folder, payload=PAYLOAD):
     path = folder / "little_part-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(FILE, payload)
-        archive.writestr("little_part-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: little-part\nVersion: 1.0\n")
-        archive.writestr("little_part-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            "little_part-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: little-part\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            "little_part-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr("little_part-1.0.dist-info/RECORD", "")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -10,10 +10,10 @@ from families import language_model
 from PIL import Image
 from woven import encoder, tokenizer
 
+from weft.data import load_examples, rows_of
 from weft.errors import DataError, RecipeError, WeftError
 from weft.evaluation import evaluate, perplexity
 from weft.fastpath import Vocabulary
-from weft.data import load_examples, rows_of
 from weft.recipe import Recipe, load_recipe
 from weft.tasks import CAPTION
 from weft.training import Trainer, train
@@ -36,7 +36,9 @@ def world(tmp_path_factory):
                 Image.new("RGB", (size, 24), colour).save(folder / name)
                 content = [{"type": "image", "image": name}, {"type": "text", "text": CAPTION}]
                 for answer in (f"{colour}.", f"all {colour}."):
-                    lines.append({"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]})
+                    lines.append(
+                        {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]}
+                    )
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return folder
 
@@ -193,7 +195,9 @@ def test_perplexity_is_that_of_the_formula(world):
         for place in range(ids.shape[1] - learned, ids.shape[1]):
             total -= float(chances[place - 1, ids[0, place]])
             tokens += 1
-    assert perplexity(model, examples, batch_size=2) == pytest.approx(torch.tensor(total / tokens).exp().item(), rel=1e-4)
+    assert perplexity(model, examples, batch_size=2) == pytest.approx(
+        torch.tensor(total / tokens).exp().item(), rel=1e-4
+    )
 
 
 def test_recipe_is_read_and_paths_are_relative_to_it(tmp_path):

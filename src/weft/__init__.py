@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from weft.memory import Memory, Placement, ReadMemory
     from weft.model import WeftConfig, WeftModel, weave
     from weft.processing import WeftProcessor
-    from weft.recipe import Recipe
+    from weft.recipe import Recipe, load_recipe
     from weft.tasks import Caption
     from weft.training import train
 
@@ -57,6 +57,7 @@ __all__ = [
     "evaluate",
     "faithfulness",
     "load",
+    "load_recipe",
     "load_vision_encoder",
     "train",
     "weave",
@@ -72,7 +73,7 @@ _HOMES = {
     "memory": ("Memory", "Placement", "ReadMemory"),
     "model": ("WeftConfig", "WeftModel", "weave"),
     "processing": ("WeftProcessor",),
-    "recipe": ("Recipe",),
+    "recipe": ("Recipe", "load_recipe"),
     "tasks": ("Caption",),
     "training": ("train",),
 }

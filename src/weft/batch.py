@@ -37,7 +37,7 @@ class BatchMemory:
 
     weave: str
     layers: tuple[KeyValues, ...]
-    rows: Int[Tensor, "R"] | None
+    rows: Int[Tensor, R] | None
     placement: Placement
     sees: Sees
     tokens: int
@@ -60,7 +60,7 @@ class BatchMemory:
         """The same for text that stands after all items."""
         return replace(self, settled=True)
 
-    def visible(self, columns: Int[Tensor, "T"]) -> Bool[Tensor, "R T S"] | None:
+    def visible(self, columns: Int[Tensor, T]) -> Bool[Tensor, "R T S"] | None:
         """True where a text token may look at a memory token; None when all may look at all.
 
         Args:
@@ -132,10 +132,8 @@ def arrange(read: ReadMemory, placement: Placement, sees: Sees = "all") -> Batch
         placement = Placement(placement.items[reading], placement.starts[reading])
         table = [table[index] for index in reading]
     runs = [(items, len(list(run))) for items, run in groupby(map(tuple, table))]
-    if len({length for _, length in runs}) == 1:
-        groups = [items for items, _ in runs]
-    else:
-        groups = [tuple(row) for row in table]
+    alike = len({length for _, length in runs}) == 1
+    groups = [items for items, _ in runs] if alike else [tuple(row) for row in table]
     items = torch.tensor(groups, device=device)
     layers = tuple(_gather(layer, items) for layer in read.layers)
     mask = layers[0].mask
@@ -152,7 +150,7 @@ def arrange(read: ReadMemory, placement: Placement, sees: Sees = "all") -> Batch
 
 def _gather(layer: KeyValues, items: Int[Tensor, "G I"]) -> KeyValues:
     """The items of each group side by side, ``[G, kv_heads, I·N, head_dim]``; a view where that is all there is."""
-    groups, width = items.shape
+    width = items.shape[1]
     device = layer.keys.device
     if width == 1 and items.flatten().tolist() == list(range(len(layer.keys))):
         return layer

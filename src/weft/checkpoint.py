@@ -6,7 +6,6 @@ A merged folder carries the frozen parts as well, each in a folder of its own (`
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from weft.encoders import VisionEncoder, load_vision_encoder
+from weft.encoders import load_vision_encoder
 from weft.errors import PartError
 from weft.parts import ResolvedPart, resolve
 from weft.processing import FILE as PROCESSOR
@@ -49,8 +48,8 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     if merge:
         model.language_model.save_pretrained(folder / LANGUAGE_MODEL)
-        for name, encoder in model.encoders.items():
-            encoder.save_pretrained(folder / ENCODERS / name)
+        for name in model.encoders:
+            model.encoder(name).save_pretrained(folder / ENCODERS / name)
     if model.processor is not None:
         weave, encoder = next(iter(model.encoders.items()))
         named = {"id": encoder.id, "sha256": encoder.sha256}
@@ -102,7 +101,9 @@ def load_checkpoint(
     """
     folder = resolve(source).path
     if not (folder / WEIGHTS).is_file():
-        raise PartError(f"{source} holds no woven model: {WEIGHTS} is missing; give a folder that save_pretrained wrote.")
+        raise PartError(
+            f"{source} holds no woven model: {WEIGHTS} is missing; give a folder that save_pretrained wrote."
+        )
     config = config or cls.config_class.from_pretrained(folder)
     for name in ("trust_remote_code", "adapter_kwargs", "_from_auto", "_commit_hash", "revision", "use_safetensors"):
         kwargs.pop(name, None)
@@ -143,8 +144,8 @@ def _name_parts(model: WeftModel) -> None:
     for name, encoder in model.encoders.items():
         if not encoder.id:
             raise PartError(
-                f"The encoder of the weave {name!r} has no name by which it could be found again; load it from a folder "
-                "or a Hub id, or call save_pretrained(..., merge=True)."
+                f"The encoder of the weave {name!r} has no name by which it could be found again; load it from a "
+                "folder or a Hub id, or call save_pretrained(..., merge=True)."
             )
 
 

@@ -149,7 +149,9 @@ def _files(sources: list[str]) -> Iterator[tuple[str, Any]]:
 
 
 @app.command()
-def pull(parts: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="Parts to fetch.")] = None) -> None:
+def pull(
+    parts: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="Parts to fetch.")] = None,
+) -> None:
     """Fetch the frozen parts that Weft's own weaves stand on, so that everything works offline afterwards.
 
     **Examples**

@@ -59,7 +59,9 @@ def load_examples(path: str | Path) -> list[Example]:
     if not path.is_file():
         raise DataError(f"{path} is not a file; give a JSONL file of chat messages.")
     with path.open(encoding="utf-8") as lines:
-        examples = [_example(line, f"{path}:{number}", path.parent) for number, line in enumerate(lines, 1) if line.strip()]
+        examples = [
+            _example(line, f"{path}:{number}", path.parent) for number, line in enumerate(lines, 1) if line.strip()
+        ]
     if not examples:
         raise DataError(f"{path} holds no examples; it needs one JSON object with 'messages' a line.")
     return examples
@@ -71,7 +73,9 @@ def _example(line: str, where: str, folder: Path) -> Example:
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON ({error.msg}); each line is one object with 'messages'.") from None
     messages = fields.get("messages") if isinstance(fields, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages):
+    if not isinstance(messages, list) or not all(
+        isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages
+    ):
         raise DataError(f"{where}: 'messages' must be a list of objects with 'role' and 'content'.")
     for part in _parts(messages):
         if part.get("type") not in ("text", "image"):
@@ -155,7 +159,9 @@ def _tokenize(example: Example, processor: WeftProcessor) -> tuple[list[int], li
             before = processor.render(messages[:index], add_generation_prompt=True).text
             until = processor.render(messages[: index + 1]).text.rstrip()
             if not rendered.text.startswith(before) or not rendered.text.startswith(until):
-                raise DataError(f"{example.where}: the chat template rewrites earlier messages; give one answer a line.")
+                raise DataError(
+                    f"{example.where}: the chat template rewrites earlier messages; give one answer a line."
+                )
             spans.append((len(before), len(until)))
     encoded = processor.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
     offsets = encoded["offset_mapping"]
@@ -181,9 +187,9 @@ class Batch:
 
     input_ids: Int[Tensor, "B T"]
     position_ids: Int[Tensor, "B T"]
-    attention_mask: Bool[Tensor, "..."]
-    predicting: Int[Tensor, "L"]
-    targets: Int[Tensor, "L"]
+    attention_mask: Bool[Tensor, ...]
+    predicting: Int[Tensor, L]
+    targets: Int[Tensor, L]
     rows: tuple[Row, ...]
 
 
@@ -211,7 +217,9 @@ def collate(rows: Sequence[Row], pad: int, multiple: int = 8) -> Batch:
             position_ids[index, span] = len(row.prompt) + torch.arange(len(tokens) - 1)
             segments[index, span] = number
             before = [len(row.prompt) - 1, *range(place, place + len(tokens) - 1)]
-            learned = [(index * width + at, token) for at, token, flag in zip(before, tokens, flags, strict=True) if flag]
+            learned = [
+                (index * width + at, token) for at, token, flag in zip(before, tokens, flags, strict=True) if flag
+            ]
             predicting += [at for at, _ in learned]
             targets += [token for _, token in learned]
             place = span.stop

@@ -42,7 +42,7 @@ class VisionEncoder(nn.Module):
 
     def __init__(self, model: nn.Module, *, id: str, sha256: str, width: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.id, self.sha256, self.width, self.grid = id, sha256, width, grid
         self.requires_grad_(False).eval()
 
@@ -174,7 +174,7 @@ class TransformersEncoder(VisionEncoder):
             edge = processor.size.get("shortest_edge") or processor.size.get("longest_edge")
             self.square = int(edge)
         self.geometry = lru_cache(maxsize=1024)(self._geometry)
-        probe = self.pixels(Image.new("RGB", (64, 64)))[None].to(model.dtype)
+        probe = self.pixels(Image.new("RGB", (64, 64)))[None].to(self.model.dtype)
         try:
             with torch.no_grad():
                 output = self._hidden(probe)
@@ -219,7 +219,7 @@ class TransformersEncoder(VisionEncoder):
         mask = torch.ones(pixel_values.shape[:2], dtype=torch.long, device=pixel_values.device)
         return self.model(pixel_values, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
 
-    def pixels(self, image: Image.Image) -> Float[Tensor, "..."]:
+    def pixels(self, image: Image.Image) -> Float[Tensor, ...]:
         if self.square is not None:
             image = image.resize((self.square, self.square), Image.Resampling.BICUBIC)
         return self._process(image)
@@ -282,13 +282,15 @@ def load_vision_encoder(part: str | Path | nn.Module, *, dtype: torch.dtype = to
     from transformers import AutoImageProcessor, AutoModel
 
     if isinstance(part, nn.Module):
-        where = resolve(part.name_or_path)
+        where = resolve(str(part.name_or_path))
         processor = AutoImageProcessor.from_pretrained(where.path, backend="pil")
         return encoder_from_model(part.eval(), processor, id=where.id, sha256=where.sha256).to(dtype=dtype)
     found = resolve(part)
     config = found.path / "config.json"
     if not config.is_file():
-        raise PartError(f"{part} holds no encoder: config.json is missing; give the folder or Hub id of a vision model.")
+        raise PartError(
+            f"{part} holds no encoder: config.json is missing; give the folder or Hub id of a vision model."
+        )
     if json.loads(config.read_text(encoding="utf-8")).get("model_type") == EFFICIENTNET:
         return EfficientNetLite2.load(found.path, id=found.id, sha256=found.sha256).to(dtype=dtype)
     model = AutoModel.from_pretrained(found.path, dtype=dtype)

@@ -42,7 +42,7 @@ class Seen:
     source: Picture
     image: Image.Image
 
-    def of(self, word: str | int) -> Float[np.ndarray, "N"]:
+    def of(self, word: str | int) -> Float[np.ndarray, N]:
         """The weights of a word, given as such or by its index.
 
         Raises:
@@ -133,17 +133,17 @@ def _weights(
 ) -> Float[Tensor, "T N"]:
     """Attention of each token on each patch, averaged."""
     caught: dict[int, Tensor] = {}
-    fusion = model.weaves[read.weave].layers
-    chosen = range(len(fusion)) if layers is None else layers
+    weave = model.weave(read.weave)
+    chosen = range(len(weave.layers)) if layers is None else layers
 
     def catch(index: int) -> Any:
         def hook(layer: nn.Module, args: tuple) -> None:
-            weights = layer.weights(*args)[0].float().cpu()
+            weights = weave.fusion(index).weights(*args)[0].float().cpu()
             caught[index] = (weights if heads is None else weights[list(heads)]).mean(0)
 
         return hook
 
-    hooks = [fusion[index].register_forward_pre_hook(catch(index)) for index in chosen]
+    hooks = [weave.fusion(index).register_forward_pre_hook(catch(index)) for index in chosen]
     try:
         placed = model.place(read, Placement.of([[(0, column)]]))
         model(input_ids=torch.tensor([list(tokens)], device=model.device), memories=[placed], use_cache=False)
@@ -250,7 +250,7 @@ def _log_probabilities(
     for row, gone in zip(mask, without, strict=True):
         row[list(gone)] = False
     varied = replace(memory, features=memory.features.expand(count, -1, -1), mask=mask, sources=memory.sources * count)
-    read = model.weaves[next(iter(model.weaves))].read(varied)
+    read = model.read(varied)
     placed = model.place(read, Placement.of([[(row, column)] for row in range(count)]))
     input_ids = torch.tensor([tokens] * count, device=model.device)
     logits = model(input_ids=input_ids, memories=[placed], use_cache=False).logits
@@ -259,7 +259,7 @@ def _log_probabilities(
 
 
 def _spread(
-    weights: Float[np.ndarray, "N"], source: Picture, size: tuple[int, int] | None = None
+    weights: Float[np.ndarray, N], source: Picture, size: tuple[int, int] | None = None
 ) -> Float[np.ndarray, "height width"]:
     """Weights painted into their rectangles, smoothed to the size of a patch, and scaled to a maximum of one."""
     width, height = size or source.size

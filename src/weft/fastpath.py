@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -78,7 +79,7 @@ class _Stop:
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
 
-    def run(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    def run(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
             raise _Reached(args[0] if args else kwargs["hidden_states"])
 
@@ -138,8 +139,8 @@ class Vocabulary:
         sample: how many of them to draw for a step.
     """
 
-    seen: Int[Tensor, "S"]
-    rest: Int[Tensor, "R"]
+    seen: Int[Tensor, S]
+    rest: Int[Tensor, R]
     sample: int
 
     @classmethod
@@ -153,7 +154,7 @@ class Vocabulary:
         return cls(seen.nonzero()[:, 0], rest, min(sample, len(rest)))
 
     def loss(
-        self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, "L"], head: nn.Linear, label_smoothing: float
+        self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, L], head: nn.Linear, label_smoothing: float
     ) -> Float[Tensor, ""]:
         """Cross-entropy, summed over the targets."""
         device = hidden.device
@@ -169,7 +170,7 @@ class Vocabulary:
         return F.cross_entropy(logits, places, reduction="sum", label_smoothing=label_smoothing)
 
 
-def _inputs(batch: Batch) -> dict[str, Tensor]:
+def _inputs(batch: Batch) -> dict[str, Any]:
     return {
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,

@@ -15,8 +15,8 @@ from weft.errors import DataError
 from weft.tasks import CAPTION, TITLE
 
 ENDS_A_TITLE = frozenset(
-    "is are was were as while who that which and with wearing in on at near through across along over under behind by "
-    "beside into from for of to during next inside outside down up against around between".split()
+    """is are was were as while who that which and with wearing in on at near through across along over under behind
+    by beside into from for of to during next inside outside down up against around between""".split()  # noqa: SIM905
 )
 """Words before which a title ends once it has enough of them, and that never end it."""
 

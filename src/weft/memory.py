@@ -11,9 +11,9 @@ Notation: ``M`` items (pictures, passages), ``N`` tokens an item, ``D`` width, `
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class Memory:
     def __len__(self) -> int:
         return self.features.shape[0]
 
-    def to(self, *args, **kwargs) -> Memory:
+    def to(self, *args: Any, **kwargs: Any) -> Memory:
         """The same memory on another device or in another floating-point type (as ``Tensor.to``)."""
         features = self.features.to(*args, **kwargs)
         mask = None if self.mask is None else self.mask.to(features.device)
@@ -80,7 +80,7 @@ class KeyValues:
     values: Float[Tensor, "M kv_heads N head_dim"]
     mask: Bool[Tensor, "M N"] | None = None
 
-    def map(self, function) -> KeyValues:
+    def map(self, function: Callable[[Tensor], Tensor]) -> KeyValues:
         """Apply ``function`` to each tensor."""
         mask = None if self.mask is None else function(self.mask)
         return KeyValues(function(self.keys), function(self.values), mask)
@@ -115,7 +115,10 @@ class ReadMemory:
             ValueError: they are of several weaves, or some have masks and some have none.
         """
         first = reads[0]
-        if any(read.weave != first.weave or (read.layers[0].mask is None) != (first.layers[0].mask is None) for read in reads):
+        if any(
+            read.weave != first.weave or (read.layers[0].mask is None) != (first.layers[0].mask is None)
+            for read in reads
+        ):
             raise ValueError("only memories of one weave, all masked or none, can be laid side by side")
         layers = tuple(
             KeyValues(
@@ -147,7 +150,7 @@ class ReadMemory:
             tensor.numel() * tensor.element_size() for layer in self.layers for tensor in (layer.keys, layer.values)
         )
 
-    def to(self, *args, **kwargs) -> ReadMemory:
+    def to(self, *args: Any, **kwargs: Any) -> ReadMemory:
         """The same memory on another device or in another floating-point type (as ``Tensor.to``)."""
 
         def move(tensor: Tensor) -> Tensor:
@@ -172,10 +175,10 @@ class Placement:
     @classmethod
     def of(cls, rows: Sequence[Iterable[tuple[int, int]]]) -> Placement:
         """From a list of ``(item, start)`` pairs for each row."""
-        rows = [list(row) for row in rows]
-        width = max([len(row) for row in rows], default=0) or 1
-        padded = [row + [(-1, 0)] * (width - len(row)) for row in rows]
-        table = torch.tensor(padded, dtype=torch.long).reshape(len(rows), width, 2)
+        pairs = [list(row) for row in rows]
+        width = max([len(row) for row in pairs], default=0) or 1
+        padded = [row + [(-1, 0)] * (width - len(row)) for row in pairs]
+        table = torch.tensor(padded, dtype=torch.long).reshape(len(pairs), width, 2)
         return cls(items=table[..., 0].contiguous(), starts=table[..., 1].contiguous())
 
     def to(self, device: torch.device | str) -> Placement:
@@ -186,7 +189,7 @@ class Placement:
         """Each row ``times`` times over, next to one another (as beam search and sampling lay them)."""
         return Placement(self.items.repeat_interleave(times, 0), self.starts.repeat_interleave(times, 0))
 
-    def visible(self, columns: Int[Tensor, "T"], sees: Sees = "all") -> Bool[Tensor, "B T I"]:
+    def visible(self, columns: Int[Tensor, T], sees: Sees = "all") -> Bool[Tensor, "B T I"]:
         """True where the token in a column may look at an item of its row.
 
         Args:

@@ -12,12 +12,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from weft.batch import BatchMemory, arrange
 from weft.checkpoint import load_checkpoint, save_checkpoint, upload
@@ -75,7 +82,7 @@ class _FusionHook:
         if found is None:
             return None
         memory, visible = found
-        layer = self.weave.layers[self.index]
+        layer = self.weave.fusion(self.index)
         if args:
             return (memory.fuse(layer, self.index, args[0], visible), *args[1:]), kwargs
         hidden = memory.fuse(layer, self.index, kwargs["hidden_states"], visible)
@@ -136,14 +143,24 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
             layer.to(next(decoder[position].parameters()).device)
             decoder[position].register_forward_pre_hook(_FusionHook(self._slot, weave, index), with_kwargs=True)
         weave.connector.to(next(decoder[weave.config.layers[0]].parameters()).device)
-        self.weaves[weave.name] = weave.train(self.training)
+        self.weaves[weave.name] = weave
+        weave.train(self.training)
         return weave
 
-    def _weave(self, name: str | None) -> Weave:
+    def weave(self, name: str | None = None) -> Weave:
+        """A weave by its name; the first by default.
+
+        Raises:
+            WeftError: the model has none of this name.
+        """
         name = name or next(iter(self.weaves), None)
         if name is None or name not in self.weaves:
             raise WeftError(f"The model has no weave named {name!r}; it has: {', '.join(self.weaves) or 'none'}.")
-        return self.weaves[name]
+        return cast(Weave, self.weaves[name])
+
+    def encoder(self, name: str | None = None) -> VisionEncoder:
+        """The frozen encoder of a weave; of the first by default."""
+        return cast(VisionEncoder, self.encoders[self.weave(name).name])
 
     def train(self, mode: bool = True) -> WeftModel:
         """Training mode for what learns; frozen parts stay in evaluation mode, so that their dropout is off."""
@@ -166,8 +183,7 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
 
     def encode(self, pictures: Any, weave: str | None = None) -> Memory:
         """Run a weave's encoder on one picture (path, bytes, PIL image) or a list of them."""
-        encoder = self.encoders[self._weave(weave).name]
-        return encoder.encode(pictures if isinstance(pictures, (list, tuple)) else [pictures])
+        return self.encoder(weave).encode(pictures if isinstance(pictures, (list, tuple)) else [pictures])
 
     def read(self, memory: Any, weave: str | None = None) -> ReadMemory:
         """Read a memory, or pictures, once: the result serves any number of questions, rows and beams.
@@ -180,11 +196,11 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
             return memory
         if not isinstance(memory, Memory):
             memory = self.encode(memory, weave)
-        return self._weave(weave).read(memory)
+        return self.weave(weave).read(memory)
 
     def place(self, read: ReadMemory, placement: Placement) -> BatchMemory | None:
         """Lay a read memory out for a batch, to be given to ``forward`` or ``generate`` in ``memories``."""
-        return arrange(read, placement, self._weave(read.weave).config.sees)
+        return arrange(read, placement, self.weave(read.weave).config.sees)
 
     def forward(
         self,
@@ -193,7 +209,7 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
         pixel_values: Float[Tensor, "M 3 height width"] | None = None,
         image_positions: Int[Tensor, "B I"] | None = None,
         memories: Sequence[BatchMemory] | None = None,
-        columns: Int[Tensor, "T"] | None = None,
+        columns: Int[Tensor, T] | None = None,
         **kwargs: Any,
     ) -> Any:
         """What the language model's own ``forward`` returns, its rows having looked at their memories.
@@ -225,20 +241,20 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
             return self.language_model(**kwargs)
 
     @contextmanager
-    def looking_at(self, memories: Sequence[BatchMemory], columns: Int[Tensor, "T"] | None) -> Iterator[None]:
+    def looking_at(self, memories: Sequence[BatchMemory], columns: Int[Tensor, T] | None) -> Iterator[None]:
         """For the length of one call of the language model, its fusion layers look at these memories."""
         try:
             for memory in memories:
-                self._slot.memories[memory.weave] = (memory, memory.visible(columns))
+                self._slot.memories[memory.weave] = (memory, memory.visible(cast(Tensor, columns)))
             yield
         finally:
             self._slot.memories.clear()
 
     def _see(self, pixel_values: Tensor, positions: Tensor | None) -> BatchMemory | None:
         """Encode, read and place the pictures of a batch."""
-        weave = self._weave(None)
+        weave = self.weave(None)
         with torch.no_grad():
-            encoder = self.encoders[weave.name]
+            encoder = self.encoder(weave.name)
             parameter = next(encoder.parameters())
             features = encoder(pixel_values.to(parameter.device, parameter.dtype))
         if positions is None:
@@ -381,8 +397,8 @@ def weave(
         language_model.weft_part = {"id": part.id, "sha256": part.sha256}
     encoder = vision if isinstance(vision, VisionEncoder) else load_vision_encoder(vision)
     if not isinstance(language_model, WeftModel):
-        config = WeftConfig(language_model.config, dict(getattr(language_model, "weft_part", {})))
-        language_model = WeftModel(config, language_model)
+        stands_on = WeftConfig(language_model.config, dict(getattr(language_model, "weft_part", {})))
+        language_model = WeftModel(stands_on, language_model)
     text = language_model.config.get_text_config(decoder=True)
     chosen = choose_layers(text.num_hidden_layers, every=every, start=start, layers=layers)
     memory_tokens = options.pop("memory_tokens", encoder.tokens or 0)

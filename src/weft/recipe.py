@@ -127,11 +127,14 @@ def load_recipe(path: str | Path) -> Recipe:
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:
     """Paths made relative to the recipe's folder."""
-    paths = {name: getattr(recipe, name) for name in ("data", "output", "dev", "features", "initial_weights")}
+    paths: dict[str, Any] = {
+        name: getattr(recipe, name) for name in ("data", "output", "dev", "features", "initial_weights")
+    }
     for name in ("language_model", "vision"):
         if str(getattr(recipe, name)).startswith("."):
             paths[name] = getattr(recipe, name)
-    return dataclasses.replace(recipe, **{name: str(folder / path) for name, path in paths.items() if path is not None})
+    beside: dict[str, Any] = {name: str(folder / path) for name, path in paths.items() if path is not None}
+    return dataclasses.replace(recipe, **beside)
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

@@ -1,7 +1,8 @@
 """What people ask of a woven model: captions and titles of pictures.
 
 :class:`Tasks` is what :class:`~weft.model.WeftModel` offers beside ``generate``: it is given pictures, or memories that
-have been read, and hands on :class:`Caption` objects. The instructions are those that the shipped weave was trained with.
+have been read, and hands on :class:`Caption` objects. The instructions are those that the shipped weave was trained
+with.
 """
 
 from __future__ import annotations

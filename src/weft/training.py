@@ -1,8 +1,8 @@
 """Training: a weave learns from conversations while everything it stands on stays as it is.
 
 :func:`train` is given a :class:`~weft.recipe.Recipe` and hands on the woven model with the best weights, which are in
-the recipe's output folder as well. A run keeps a checkpoint beside them (safetensors and JSON), from which it goes on to
-the same result; its log is ``log.jsonl``, one object a line.
+the recipe's output folder as well. A run keeps a checkpoint beside them (safetensors and JSON), from which it goes on
+to the same result; its log is ``log.jsonl``, one object a line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -46,7 +46,7 @@ class _Step(nn.Module):
         self.model, self.recipe, self.name = model, recipe, name
         self.hidden: HiddenStore | None = None
         self.vocabulary: Vocabulary | None = None
-        self.head = model.get_output_embeddings()
+        self.head = cast(nn.Linear, model.get_output_embeddings())
 
     def forward(self, batch: Batch, features: Float[Tensor, "M N D"], full: bool = False) -> Tensor:
         """Cross-entropy summed over the batch's learned tokens; ``full`` computes the whole vocabulary."""
@@ -72,7 +72,7 @@ class _Step(nn.Module):
         placement = Placement.of([[(next(counts), column) for column in row.columns] for row in batch.rows])
         if not len(features):
             return []
-        placed = self.model.place(self.model.weaves[self.name].read(Memory(features, ())), placement)
+        placed = self.model.place(self.model.weave(self.name).read(Memory(features, ())), placement)
         return [] if placed is None else [placed]
 
 
@@ -97,17 +97,18 @@ class Trainer:
         self.device = self.accelerator.device
         if self.model.processor is None:
             raise WeftError("The model has no processor (tokenizer and encoder); set model.processor before training.")
-        self.model.processor.system_prompt = recipe.system_prompt
+        self.processor = self.model.processor
+        self.processor.system_prompt = recipe.system_prompt
         self.model.to(self.device)
-        self.rows = rows_of(examples, self.model.processor, share_prompts=recipe.share_prompts)
+        self.rows = rows_of(examples, self.processor, share_prompts=recipe.share_prompts)
         self.order = {row: index for index, row in enumerate(self.rows)}
-        self.dev_rows = rows_of(self.dev_examples, self.model.processor, share_prompts=recipe.share_prompts)
-        self.weave = self.model.weaves[recipe.name]
+        self.dev_rows = rows_of(self.dev_examples, self.processor, share_prompts=recipe.share_prompts)
+        self.weave = self.model.weave(recipe.name)
         self.weave.float().requires_grad_(True)
         for module in self.weave.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.weave.config.dropout
-        self.pictures = PictureFeatures(self.model.encoders[recipe.name], FeatureStore(recipe.features))
+        self.pictures = PictureFeatures(self.model.encoder(recipe.name), FeatureStore(recipe.features))
         self.step = 0
         self.best = math.inf
         self.stale = 0
@@ -134,7 +135,10 @@ class Trainer:
         named = [(name, p) for name, p in self.weave.named_parameters() if p.requires_grad]
         plain = [p for name, p in named if p.ndim < 2 or "positions" in name]
         matrices = [p for name, p in named if not (p.ndim < 2 or "positions" in name)]
-        groups = [{"params": matrices, "weight_decay": self.recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = [
+            {"params": matrices, "weight_decay": self.recipe.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
         return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, betas=(0.9, 0.98))
 
     def _rate(self, step: int) -> float:
@@ -199,7 +203,9 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for index, part in enumerate(parts):
             mine = part[rank::world] or part[:1]
-            share = 1.0 if len(part) > rank else 0.0  # a process without rows of its own computes one that counts nothing
+            share = (
+                1.0 if len(part) > rank else 0.0
+            )  # a process without rows of its own computes one that counts nothing
             waits = self.accelerator.no_sync(module) if index < len(parts) - 1 else _nothing()
             with waits, self._autocast():
                 batch = self._batch(mine)
@@ -227,7 +233,7 @@ class Trainer:
             torch._foreach_lerp_(self.averages, [p.detach() for p in self.weave.parameters()], 1 - decay)
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
-        batch = collate(rows, self.model.processor.tokenizer.pad_token_id or 0)
+        batch = collate(rows, self.processor.tokenizer.pad_token_id or 0)
         moved = {
             name: getattr(batch, name).to(self.device)
             for name in ("input_ids", "position_ids", "attention_mask", "predicting", "targets")
@@ -254,7 +260,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not self.recipe.store_hidden:
             return
-        first = min(layer for weave in self.model.weaves.values() for layer in weave.config.layers)
+        first = min(layer for name in self.model.weaves for layer in self.model.weave(name).config.layers)
         store = FeatureStore(self.folder / "hidden", dtype=self.model.language_model.dtype)
         identity = self.model.config.language_model.get("sha256", "")
         hidden = HiddenStore(store, UpperStack(self.model.language_model, first), identity)
@@ -288,7 +294,9 @@ class Trainer:
                         return False
                 self.step_module.hidden = way
                 try:
-                    losses.append(float(self.step_module(batch, self._features(batch, None), full=True)) / len(batch.targets))
+                    losses.append(
+                        float(self.step_module(batch, self._features(batch, None), full=True)) / len(batch.targets)
+                    )
                 except (RuntimeError, TypeError, ValueError, IndexError):
                     if way is None:
                         raise

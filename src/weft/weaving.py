@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -108,6 +108,10 @@ class Weave(nn.Module):
             for _ in config.layers
         )
 
+    def fusion(self, index: int) -> GatedCrossAttention:
+        """One of its fusion layers."""
+        return cast(GatedCrossAttention, self.layers[index])
+
     @property
     def dtype(self) -> torch.dtype:
         """The floating-point type in which the weave computes."""
@@ -140,13 +144,13 @@ class Weave(nn.Module):
             device = layer.q_proj.weight.device
             return layer.read(features.to(device), None if mask is None else mask.to(device))
 
-        return [read(layer) for layer in self.layers]
+        return [read(self.fusion(index)) for index in range(len(self.layers))]
 
     def _key(self, memory: Memory) -> str:
         return content_hash(memory.key, self.name, str(self.dtype)) if memory.key else ""
 
     @torch.no_grad()
-    def start_from(self, decoder: Sequence[nn.Module]) -> None:
+    def start_from(self, decoder: nn.ModuleList) -> None:
         """Start every fusion layer as a copy of its decoder layer's self-attention, with gates of one half.
 
         T5Gemma starts its cross-attention so (Zhang et al. 2025). Such a weave is not the identity for rows that have
@@ -155,9 +159,10 @@ class Weave(nn.Module):
         Raises:
             WeftError: the decoder layers have no separate projections of the weave's shapes.
         """
-        for index, layer in zip(self.config.layers, self.layers, strict=True):
+        for number, index in enumerate(self.config.layers):
+            layer = self.fusion(number)
             source = _self_attention(decoder[index])
-            norm = next((child for child in decoder[index].children() if _is_norm(child)), None)
+            norm: Any = next((child for child in decoder[index].children() if _is_norm(child)), None)
             if source is None or norm is None:
                 raise WeftError(
                     "initial='self-attention' needs decoder layers with q_proj, k_proj, v_proj and o_proj, which "
@@ -169,7 +174,7 @@ class Weave(nn.Module):
             layer.attention_gate.fill_(0.5)
 
 
-def decoder_layers(language_model: nn.Module) -> nn.ModuleList:
+def decoder_layers(language_model: Any) -> nn.ModuleList:
     """The decoder layers of a language model, found by structure.
 
     They are the module list whose length is ``config.get_text_config().num_hidden_layers`` and whose entries share one
@@ -183,7 +188,8 @@ def decoder_layers(language_model: nn.Module) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == count and len({type(m) for m in module}) == 1:
             return module
     raise WeftError(
-        f"{type(language_model).__name__} has no list of {count} decoder layers of one type; Weft can't be woven into it."
+        f"{type(language_model).__name__} has no list of {count} decoder layers of one type, so nothing can be woven "
+        "into it."
     )
 
 
@@ -208,7 +214,7 @@ def choose_layers(count: int, *, every: int | None, start: int | None, layers: S
     return chosen
 
 
-def _self_attention(layer: nn.Module) -> nn.Module | None:
+def _self_attention(layer: nn.Module) -> Any:
     names = ("q_proj", "k_proj", "v_proj", "o_proj")
     return next((m for m in layer.modules() if all(hasattr(m, name) for name in names)), None)
 
