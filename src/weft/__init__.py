@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from weft.explain import faithfulness
     from weft.fusion import Connector, GatedCrossAttention, Resampler
     from weft.generation import load
+    from weft.images import load_image
     from weft.memory import Memory, Placement, ReadMemory
     from weft.model import WeftConfig, WeftModel, weave
     from weft.processing import WeftProcessor
@@ -57,6 +58,7 @@ __all__ = [
     "evaluate",
     "faithfulness",
     "load",
+    "load_image",
     "load_recipe",
     "load_vision_encoder",
     "train",
@@ -70,6 +72,7 @@ _HOMES = {
     "explain": ("faithfulness",),
     "fusion": ("Connector", "GatedCrossAttention", "Resampler"),
     "generation": ("load",),
+    "images": ("load_image",),
     "memory": ("Memory", "Placement", "ReadMemory"),
     "model": ("WeftConfig", "WeftModel", "weave"),
     "processing": ("WeftProcessor",),
