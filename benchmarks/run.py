@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,10 +146,8 @@ def training(repeats: int, folder: Path) -> dict[str, Any]:
         return figures
 
     trainer._update = timed  # type: ignore[method-assign]
-    try:
+    with suppress(Enough):
         trainer.run()
-    except Enough:
-        pass
     return compare("Training on the shipped recipe", "rows/s", rates, rate=True)
 
 
@@ -156,7 +155,8 @@ def conversations(folder: Path) -> Path:
     """256 crops of the example photos, with five captions each: the work of a real set, if not its content."""
     random.seed(0)
     photos = [weft.load_image(file) for file in sorted((ROOT / "examples").glob("*.jpg"))]
-    words = "a brown dog runs through the green grass while two small children watch it from near the old house".split()
+    sentence = "a brown dog runs through the green grass while two small children watch it from near the old house"
+    words = sentence.split(" ")
     lines = []
     for number in range(256):
         photo = photos[number % len(photos)]

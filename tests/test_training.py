@@ -118,6 +118,17 @@ def test_fast_way_learns_what_the_plain_way_learns(world, tmp_path):
     assert losses["fast"] == pytest.approx(losses["plain"], rel=1e-4)
 
 
+def test_self_critical_training_raises_the_reward(world, tmp_path):
+    """From a weave that has learned a little, answers that people would prefer become likelier."""
+    start = recipe(world, tmp_path / "start", epochs=8)
+    train(start)
+    changes = {"reward": "cider", "samples": 6, "epochs": 40, "learning_rate": 5e-3, "metric": "cider"}
+    trainer = Trainer(recipe(world, tmp_path / "reward", initial_weights=str(tmp_path / "start" / "best"), **changes))
+    trainer.run()
+    rewards = [line["reward"] for line in log(tmp_path / "reward") if "reward" in line]
+    assert sum(rewards[-15:]) > 1.1 * sum(rewards[:15])
+
+
 @pytest.mark.parametrize("family", ["gemma3_text", "bloom", "mamba"])
 def test_language_model_that_can_not_take_the_fast_way_is_trained_the_plain_way(world, tmp_path, family):
     language_model(family).save_pretrained(tmp_path / "lm")

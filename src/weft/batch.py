@@ -37,7 +37,7 @@ class BatchMemory:
 
     weave: str
     layers: tuple[KeyValues, ...]
-    rows: Int[Tensor, R] | None
+    rows: Int[Tensor, " R"] | None
     placement: Placement
     sees: Sees
     tokens: int
@@ -60,7 +60,7 @@ class BatchMemory:
         """The same for text that stands after all items."""
         return replace(self, settled=True)
 
-    def visible(self, columns: Int[Tensor, T]) -> Bool[Tensor, "R T S"] | None:
+    def visible(self, columns: Int[Tensor, " T"]) -> Bool[Tensor, "R T S"] | None:
         """True where a text token may look at a memory token; None when all may look at all.
 
         Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +187,25 @@ class Batch:
 
     input_ids: Int[Tensor, "B T"]
     position_ids: Int[Tensor, "B T"]
-    attention_mask: Bool[Tensor, ...]
-    predicting: Int[Tensor, L]
-    targets: Int[Tensor, L]
+    attention_mask: Bool[Tensor, "..."]
+    predicting: Int[Tensor, " L"]
+    targets: Int[Tensor, " L"]
     rows: tuple[Row, ...]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What a language model takes of it."""
+        return {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+            "use_cache": False,
+        }
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        names = ("input_ids", "position_ids", "attention_mask", "predicting", "targets")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def collate(rows: Sequence[Row], pad: int, multiple: int = 8) -> Batch:

@@ -219,7 +219,7 @@ class TransformersEncoder(VisionEncoder):
         mask = torch.ones(pixel_values.shape[:2], dtype=torch.long, device=pixel_values.device)
         return self.model(pixel_values, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
 
-    def pixels(self, image: Image.Image) -> Float[Tensor, ...]:
+    def pixels(self, image: Image.Image) -> Float[Tensor, "..."]:
         if self.square is not None:
             image = image.resize((self.square, self.square), Image.Resampling.BICUBIC)
         return self._process(image)

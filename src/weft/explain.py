@@ -42,7 +42,7 @@ class Seen:
     source: Picture
     image: Image.Image
 
-    def of(self, word: str | int) -> Float[np.ndarray, N]:
+    def of(self, word: str | int) -> Float[np.ndarray, " N"]:
         """The weights of a word, given as such or by its index.
 
         Raises:
@@ -259,7 +259,7 @@ def _log_probabilities(
 
 
 def _spread(
-    weights: Float[np.ndarray, N], source: Picture, size: tuple[int, int] | None = None
+    weights: Float[np.ndarray, " N"], source: Picture, size: tuple[int, int] | None = None
 ) -> Float[np.ndarray, "height width"]:
     """Weights painted into their rectangles, smoothed to the size of a patch, and scaled to a maximum of one."""
     width, height = size or source.size

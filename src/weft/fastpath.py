@@ -48,7 +48,7 @@ class UpperStack:
     @torch.no_grad()
     def lower(self, batch: Batch) -> Float[Tensor, "B T H"]:
         """The hidden states in front of the first layer that is run."""
-        return _Stop(self.layers[self.first]).run(self.language_model.base_model, _inputs(batch))
+        return _Stop(self.layers[self.first]).run(self.language_model.base_model, batch.inputs)
 
     @contextmanager
     def starting_from(self, hidden: Float[Tensor, "B T H"]) -> Iterator[None]:
@@ -139,8 +139,8 @@ class Vocabulary:
         sample: how many of them to draw for a step.
     """
 
-    seen: Int[Tensor, S]
-    rest: Int[Tensor, R]
+    seen: Int[Tensor, " S"]
+    rest: Int[Tensor, " R"]
     sample: int
 
     @classmethod
@@ -154,7 +154,7 @@ class Vocabulary:
         return cls(seen.nonzero()[:, 0], rest, min(sample, len(rest)))
 
     def loss(
-        self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, L], head: nn.Linear, label_smoothing: float
+        self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, " L"], head: nn.Linear, label_smoothing: float
     ) -> Float[Tensor, ""]:
         """Cross-entropy, summed over the targets."""
         device = hidden.device
@@ -168,15 +168,6 @@ class Vocabulary:
             logits = logits + weight
         places = torch.searchsorted(self.seen.to(device), targets)
         return F.cross_entropy(logits, places, reduction="sum", label_smoothing=label_smoothing)
-
-
-def _inputs(batch: Batch) -> dict[str, Any]:
-    return {
-        "input_ids": batch.input_ids,
-        "attention_mask": batch.attention_mask,
-        "position_ids": batch.position_ids,
-        "use_cache": False,
-    }
 
 
 def losses_agree(fast: float, plain: float, tolerance: float = 0.01) -> bool:

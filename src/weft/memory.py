@@ -189,7 +189,7 @@ class Placement:
         """Each row ``times`` times over, next to one another (as beam search and sampling lay them)."""
         return Placement(self.items.repeat_interleave(times, 0), self.starts.repeat_interleave(times, 0))
 
-    def visible(self, columns: Int[Tensor, T], sees: Sees = "all") -> Bool[Tensor, "B T I"]:
+    def visible(self, columns: Int[Tensor, " T"], sees: Sees = "all") -> Bool[Tensor, "B T I"]:
         """True where the token in a column may look at an item of its row.
 
         Args:

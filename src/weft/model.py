@@ -209,7 +209,7 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
         pixel_values: Float[Tensor, "M 3 height width"] | None = None,
         image_positions: Int[Tensor, "B I"] | None = None,
         memories: Sequence[BatchMemory] | None = None,
-        columns: Int[Tensor, T] | None = None,
+        columns: Int[Tensor, " T"] | None = None,
         **kwargs: Any,
     ) -> Any:
         """What the language model's own ``forward`` returns, its rows having looked at their memories.
@@ -241,7 +241,7 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
             return self.language_model(**kwargs)
 
     @contextmanager
-    def looking_at(self, memories: Sequence[BatchMemory], columns: Int[Tensor, T] | None) -> Iterator[None]:
+    def looking_at(self, memories: Sequence[BatchMemory], columns: Int[Tensor, " T"] | None) -> Iterator[None]:
         """For the length of one call of the language model, its fusion layers look at these memories."""
         try:
             for memory in memories:

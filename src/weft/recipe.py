@@ -40,6 +40,9 @@ class Recipe:
         warmup: steps of the rise.
         weight_decay: of matrices; scales and positions have none.
         clip: largest norm of the gradient.
+        reward: ``"cider"`` for self-critical training: rows with several right answers are learned from sampled ones,
+            weighted by CIDEr-D; None to learn the right answers themselves.
+        samples: answers that are sampled for each such row.
         label_smoothing: share of each target spread over the vocabulary.
         average: decay a step of the running average of the weights, which is what is evaluated and kept; 0 for none.
         precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in the weave.
@@ -73,6 +76,8 @@ class Recipe:
     warmup: int = 100
     weight_decay: float = 0.05
     clip: float = 1.0
+    reward: Literal["cider"] | None = None
+    samples: int = 5
     label_smoothing: float = 0.0
     average: float = 0.0
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -85,7 +90,7 @@ class Recipe:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 1), ("epochs", 0)):
+        for name, least in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 1), ("samples", 2), ("epochs", 0)):
             if getattr(self, name) < least:
                 raise RecipeError(f"{name}: {getattr(self, name)} is too small; give at least {least}.")
         if self.metric == "cider" and self.dev is None:

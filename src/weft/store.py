@@ -36,7 +36,7 @@ class FeatureStore:
     def __contains__(self, key: str) -> bool:
         return self.path(key).is_file()
 
-    def put(self, key: str, features: Float[Tensor, ...]) -> None:
+    def put(self, key: str, features: Float[Tensor, "..."]) -> None:
         """Keep an entry; readers see it whole or not at all."""
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class FeatureStore:
         save_file({"features": features.detach().to("cpu", self.dtype).contiguous()}, partial)
         partial.replace(path)
 
-    def get(self, key: str) -> Float[Tensor, ...]:
+    def get(self, key: str) -> Float[Tensor, "..."]:
         """An entry, memory-mapped.
 
         Raises:

@@ -7,73 +7,34 @@ to the same result; its log is ``log.jsonl``, one object a line.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from weft.data import Batch, Row, collate, load_examples, plan_epoch, rows_of
-from weft.errors import DataError, WeftError
+from weft.errors import WeftError
 from weft.fastpath import HiddenStore, UpperStack, Vocabulary, losses_agree
-from weft.memory import Memory, Placement
+from weft.losses import StepLoss
 from weft.model import WeftModel, weave
 from weft.pictures import PictureFeatures
 from weft.progress import Reporter
 from weft.recipe import Recipe, load_recipe
+from weft.reward import SelfCritical
+from weft.runstate import load_run, save_run
 from weft.store import FeatureStore
 
-CHECKPOINT = "checkpoint"
-
-
-class _Step(nn.Module):
-    """One step's loss as a module, so that Accelerate can wrap it for several processes."""
-
-    def __init__(self, model: WeftModel, recipe: Recipe, name: str) -> None:
-        super().__init__()
-        self.model, self.recipe, self.name = model, recipe, name
-        self.hidden: HiddenStore | None = None
-        self.vocabulary: Vocabulary | None = None
-        self.head = cast(nn.Linear, model.get_output_embeddings())
-
-    def forward(self, batch: Batch, features: Float[Tensor, "M N D"], full: bool = False) -> Tensor:
-        """Cross-entropy summed over the batch's learned tokens; ``full`` computes the whole vocabulary."""
-        memories = self._memories(batch, features)
-        inputs = {"attention_mask": batch.attention_mask, "position_ids": batch.position_ids, "use_cache": False}
-        language_model = self.model.language_model
-        smoothing = 0.0 if full else self.recipe.label_smoothing
-        with self.model.looking_at(memories, torch.arange(batch.input_ids.shape[1])):
-            if self.hidden is None:
-                logits = language_model(input_ids=batch.input_ids, **inputs).logits
-                logits = logits.flatten(0, 1)[batch.predicting].float()
-                return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
-            with self.hidden.stack.starting_from(self.hidden.get(batch).to(batch.input_ids.device)):
-                states = language_model.base_model(input_ids=batch.input_ids, **inputs).last_hidden_state
-        states = states.flatten(0, 1)[batch.predicting].to(self.head.weight.dtype)
-        if self.vocabulary is not None and not full:
-            return self.vocabulary.loss(states, batch.targets, self.head, smoothing)
-        logits = self.head(states).float()
-        return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
-
-    def _memories(self, batch: Batch, features: Tensor) -> list[Any]:
-        counts = iter(range(len(features)))
-        placement = Placement.of([[(next(counts), column) for column in row.columns] for row in batch.rows])
-        if not len(features):
-            return []
-        placed = self.model.place(self.model.weave(self.name).read(Memory(features, ())), placement)
-        return [] if placed is None else [placed]
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class Trainer:
@@ -113,7 +74,8 @@ class Trainer:
         self.best = math.inf
         self.stale = 0
         self.folder = Path(recipe.output)
-        self.step_module = _Step(self.model, recipe, recipe.name)
+        self.step_module = StepLoss(self.model, recipe.name, recipe.label_smoothing)
+        self.critic = SelfCritical(self.model, recipe.name, self.rows, recipe.samples) if recipe.reward else None
         self.optimizer = self._optimizer()
         self.averages = [p.detach().clone() for p in self.weave.parameters()] if recipe.average else []
         self.steps_an_epoch = len(self._plan(0))
@@ -201,6 +163,7 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = self._rate(self.step)
         total = torch.zeros((), device=self.device)
+        rewards: list[float] = []
         for index, part in enumerate(parts):
             mine = part[rank::world] or part[:1]
             share = (
@@ -208,8 +171,12 @@ class Trainer:
             )  # a process without rows of its own computes one that counts nothing
             waits = self.accelerator.no_sync(module) if index < len(parts) - 1 else _nothing()
             with waits, self._autocast():
-                batch = self._batch(mine)
-                loss = module(batch, self._features(batch, epoch)) * (share * world / learned)
+                features, weights = self._features(mine, epoch), None
+                if self.critic is not None:
+                    sampled = self.critic.try_answers(mine, features)
+                    mine, weights = sampled.rows, sampled.weights
+                    rewards.append(sampled.reward)
+                loss = module(self._batch(mine), features, weights) * (share * world / learned)
             if not torch.isfinite(loss):
                 names = ", ".join(row.where for row in mine)
                 raise WeftError(f"The loss of step {self.step + 1} is {loss.item()}; its batch was {names}.")
@@ -223,7 +190,8 @@ class Trainer:
         loss = float(self.accelerator.reduce(total, "sum"))
         seconds = time.perf_counter() - started
         rate = optimizer.param_groups[0]["lr"]
-        return {"loss": loss, "norm": float(norm), "rate": rate, "tokens": learned, "seconds": seconds}
+        figures = {"loss": loss, "norm": float(norm), "rate": rate, "tokens": learned, "seconds": seconds}
+        return figures | ({"reward": sum(rewards) / len(rewards)} if rewards else {})
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -233,18 +201,13 @@ class Trainer:
             torch._foreach_lerp_(self.averages, [p.detach() for p in self.weave.parameters()], 1 - decay)
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
-        batch = collate(rows, self.processor.tokenizer.pad_token_id or 0)
-        moved = {
-            name: getattr(batch, name).to(self.device)
-            for name in ("input_ids", "position_ids", "attention_mask", "predicting", "targets")
-        }
-        return Batch(**moved, rows=batch.rows)
+        return collate(rows, self.processor.tokenizer.pad_token_id or 0).to(self.device)
 
-    def _features(self, batch: Batch, epoch: int | None) -> Float[Tensor, "M N D"]:
-        """Features of a batch's pictures; while training each row's view is drawn by row and epoch."""
+    def _features(self, rows: Sequence[Row], epoch: int | None) -> Float[Tensor, "M N D"]:
+        """Features of rows' pictures; while training each row's view is drawn by row and epoch."""
         views = self.recipe.views
         chosen = []
-        for row in batch.rows:
+        for row in rows:
             number = 0 if epoch is None else (self.order[row] + epoch) % len(views)
             chosen += [(picture, views[number]) for picture in row.pictures]
         return self.pictures.batch(chosen).to(self.device, torch.float32)
@@ -295,7 +258,7 @@ class Trainer:
                 self.step_module.hidden = way
                 try:
                     losses.append(
-                        float(self.step_module(batch, self._features(batch, None), full=True)) / len(batch.targets)
+                        float(self.step_module(batch, self._features(batch.rows, None), full=True)) / len(batch.targets)
                     )
                 except (RuntimeError, TypeError, ValueError, IndexError):
                     if way is None:
@@ -343,7 +306,7 @@ class Trainer:
         with self._autocast():
             for start in range(0, len(order), self.recipe.batch_size):
                 batch = self._batch(order[start : start + self.recipe.batch_size])
-                total += float(self.step_module(batch, self._features(batch, None), full=True))
+                total += float(self.step_module(batch, self._features(batch.rows, None), full=True))
                 tokens += len(batch.targets)
         return total / tokens
 
@@ -364,47 +327,19 @@ class Trainer:
                 self.model.save_pretrained(self.folder / "best", weights_dtype=torch.bfloat16)
 
     def _save(self) -> None:
-        """Write the checkpoint in one move."""
-        if not self.accelerator.is_main_process:
-            return
-        names = [name for name, _ in self.weave.named_parameters()]
-        parameters = dict(self.weave.named_parameters())
-        tensors = {f"weights.{name}": parameter.detach() for name, parameter in parameters.items()}
-        for name, parameter in parameters.items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
-        tensors |= {f"average.{name}": tensor for name, tensor in zip(names, self.averages, strict=False)}
-        tensors["random"] = torch.get_rng_state()
-        fields = {"step": self.step, "best": self.best if math.isfinite(self.best) else None, "stale": self.stale}
-        partial = self.folder / f"{CHECKPOINT}.partial"
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-        save_file(tensors, partial, metadata={"state": json.dumps(fields)})
-        partial.replace(self.folder / f"{CHECKPOINT}.safetensors")
+        """Write the checkpoint."""
+        if self.accelerator.is_main_process:
+            best = self.best if math.isfinite(self.best) else None
+            fields = {"step": self.step, "best": best, "stale": self.stale}
+            save_run(self.folder / CHECKPOINT, self.weave, self.optimizer, self.averages, fields)
 
     def _load(self) -> None:
-        """Go on where the checkpoint stands."""
-        path = self.folder / f"{CHECKPOINT}.safetensors"
-        if not path.is_file():
-            return
-        with safe_open(path, framework="pt") as file:
-            fields = json.loads(file.metadata()["state"])
-        tensors = load_file(path)
-        parameters = dict(self.weave.named_parameters())
-        try:
-            with torch.no_grad():
-                for number, (name, parameter) in enumerate(parameters.items()):
-                    parameter.copy_(tensors[f"weights.{name}"])
-                    if self.averages:
-                        self.averages[number].copy_(tensors[f"average.{name}"])
-                    self.optimizer.state[parameter] = {
-                        key: tensors[f"optimizer.{key}.{name}"].to("cpu" if key == "step" else parameter.device)
-                        for key in ("step", "exp_avg", "exp_avg_sq")
-                    }
-        except (KeyError, RuntimeError):
-            raise DataError(f"{path} is of another recipe; remove it, or give another output folder.") from None
-        torch.set_rng_state(tensors["random"])
-        self.step, self.stale = fields["step"], fields["stale"]
-        self.best = math.inf if fields["best"] is None else fields["best"]
+        """Go on where the checkpoint stands, if there is one."""
+        path = self.folder / CHECKPOINT
+        if path.is_file():
+            fields = load_run(path, self.weave, self.optimizer, self.averages)
+            self.step, self.stale = fields["step"], fields["stale"]
+            self.best = math.inf if fields["best"] is None else fields["best"]
 
     def _best(self) -> WeftModel:
         self.accelerator.wait_for_everyone()

@@ -1,0 +1,122 @@
+"""Self-critical training: a weave tries several answers of its own, and learns towards those that people would prefer.
+
+Rennie et al. (2017), with the mean of an answer's fellow samples as its baseline (Luo 2020): :class:`SelfCritical` is
+given rows and features, samples answers, scores them with CIDEr-D against the right answers, and hands on rows of
+sampled answers with a weight for each token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weft.data import Row
+from weft.memory import Memory, Placement
+from weft.metrics import CiderD
+from weft.model import WeftModel
+
+LONGEST = 40
+"""Tokens after which a sample is cut off."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Rows to learn from, with what each of their tokens counts.
+
+    Attributes:
+        rows: rows of sampled answers, and those without a choice of right answers as they were.
+        weights: for each learned token, in order: its answer's advantage, or 1 in rows that are learned as they are.
+        reward: mean CIDEr-D of the samples.
+    """
+
+    rows: list[Row]
+    weights: list[float]
+    reward: float
+
+
+class SelfCritical:
+    """Samples answers and weighs them.
+
+    Args:
+        model: the woven model.
+        weave: name of the weave that reads the features.
+        rows: the training set; rows with several right answers are rewarded, the others are learned as they are.
+        samples: answers to try for each row.
+    """
+
+    def __init__(self, model: WeftModel, weave: str, rows: Sequence[Row], samples: int) -> None:
+        self.model, self.weave, self.samples = model, weave, samples
+        self.references = {
+            row: [self._text(tokens) for tokens, _ in row.answers] for row in rows if len(row.answers) > 1
+        }
+        self.cider = CiderD(list(self.references.values()))
+
+    def try_answers(self, rows: Sequence[Row], features: Float[Tensor, "M N D"]) -> Sampled:
+        """Sample answers to the rows' prompts and weigh them.
+
+        Args:
+            rows: the rows of a batch.
+            features: features of their pictures, in order.
+        """
+        tried = dict(self._sample(rows, features))
+        texts = [self._text(answer) for answers in tried.values() for answer in answers]
+        right = [self.references[row] for row, answers in tried.items() for _ in answers]
+        rewards = self.cider.scores(texts, right).reshape(-1, self.samples) if texts else np.zeros((0, self.samples))
+        others = (rewards.sum(1, keepdims=True) - rewards) / (self.samples - 1)
+        advantages = dict(zip(tried, (rewards - others).tolist(), strict=True))
+        result, weights = [], []
+        for row in rows:
+            if row in tried:
+                answers = tuple((tuple(answer), (True,) * len(answer)) for answer in tried[row])
+                result.append(replace(row, answers=answers))
+                for answer, advantage in zip(tried[row], advantages[row], strict=True):
+                    weights += [advantage] * len(answer)
+            else:
+                result.append(row)
+                weights += [1.0] * row.learned
+        return Sampled(result, weights, float(rewards.mean()) if rewards.size else 0.0)
+
+    @torch.no_grad()
+    def _sample(self, rows: Sequence[Row], features: Float[Tensor, "M N D"]) -> Any:
+        """Rows that are rewarded, with their samples; those with the same prompt are sampled together."""
+        first = dict(zip(rows, np.cumsum([0, *(len(row.pictures) for row in rows)]).tolist(), strict=False))
+        alike: dict[tuple[int, ...], list[Row]] = {}
+        for row in rows:
+            if row in self.references:
+                alike.setdefault(row.prompt, []).append(row)
+        training = self.model.training
+        self.model.eval()
+        for prompt, group in alike.items():
+            items = [first[row] + number for row in group for number in range(len(row.pictures))]
+            counter = iter(range(len(items)))
+            placement = Placement.of([[(next(counter), column) for column in row.columns] for row in group])
+            placed = self.model.place(self.model.weave(self.weave).read(Memory(features[items], ())), placement)
+            ids = torch.tensor([prompt] * len(group), device=features.device)
+            options = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, "max_new_tokens": LONGEST}
+            output = self.model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                memories=[] if placed is None else [placed],
+                num_return_sequences=self.samples,
+                **options,
+            )
+            answers = [self._until_end(row) for row in output[:, len(prompt) :].tolist()]
+            for number, row in enumerate(group):
+                yield row, answers[number * self.samples : (number + 1) * self.samples]
+        self.model.train(training)
+
+    def _until_end(self, tokens: list[int]) -> list[int]:
+        """Tokens up to the one that ends the text, which is learned as well."""
+        ends = self.model.generation_config.eos_token_id
+        found = {ends} if isinstance(ends, int) else set(ends or ())
+        return next((tokens[: at + 1] for at, token in enumerate(tokens) if token in found), tokens)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        assert self.model.processor is not None
+        return self.model.processor.decode(list(tokens), skip_special_tokens=True).strip()

@@ -1,0 +1,60 @@
+"""The state of a training run on disk: safetensors and JSON, written in one move, resumed to the same result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from weft.errors import DataError
+
+
+def save_run(
+    path: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    averages: list[Tensor],
+    fields: dict[str, Any],
+) -> None:
+    """Write weights, their running averages, the optimizer's state, that of the random numbers, and plain values."""
+    parameters = dict(module.named_parameters())
+    tensors = {f"weights.{name}": parameter.detach() for name, parameter in parameters.items()}
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
+    tensors |= {f"average.{name}": tensor for name, tensor in zip(parameters, averages, strict=False)}
+    tensors["random"] = torch.get_rng_state()
+    partial = path.with_suffix(".partial")
+    kept = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    save_file(kept, partial, metadata={"state": json.dumps(fields)})
+    partial.replace(path)
+
+
+@torch.no_grad()
+def load_run(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, averages: list[Tensor]) -> dict[str, Any]:
+    """Put a run back where it stood; returns the plain values.
+
+    Raises:
+        DataError: the file is of a run with other shapes.
+    """
+    with safe_open(path, framework="pt") as file:
+        fields = json.loads(file.metadata()["state"])
+    tensors = load_file(path)
+    try:
+        for number, (name, parameter) in enumerate(module.named_parameters()):
+            parameter.copy_(tensors[f"weights.{name}"])
+            if averages:
+                averages[number].copy_(tensors[f"average.{name}"])
+            optimizer.state[parameter] = {
+                key: tensors[f"optimizer.{key}.{name}"].to("cpu" if key == "step" else parameter.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+    except (KeyError, RuntimeError):
+        raise DataError(f"{path} is of another recipe; remove it, or give another output folder.") from None
+    torch.set_rng_state(tensors["random"])
+    return fields
