@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from weft.progress import Reporter
 from weft.tasks import CAPTION, TITLE
 
 Task = Literal["caption", "title"]
+INSTRUCTIONS: dict[Task, str] = {"caption": CAPTION, "title": TITLE}
 
 
 def evaluate(
@@ -57,30 +59,61 @@ def evaluate(
         DataError: the data can't be used, or holds no answers for the task.
     """
     examples = load_examples(data) if isinstance(data, (str, Path)) else list(data)
-    instruction = {"caption": CAPTION, "title": TITLE}[task]
-    asked = [example for example in examples if _question(example) == instruction]
-    if not asked:
-        raise DataError(f"No example asks for a {task} ({instruction!r}); make the data with `weft data`, or ask so.")
-    references: dict[str, list[str]] = {}
-    for example in asked:
-        found = references.setdefault(example.pictures[0], [])
-        found += [text for text in (example.answer, *example.references) if text not in found]
-    pictures = list(references)[:limit]
-    predictions: list[str] = []
-    with Reporter() as reporter:
-        reporter.start(f"{task}s", len(pictures))
-        for start in range(0, len(pictures), batch_size):
-            some = pictures[start : start + batch_size]
-            predictions += [said.text for said in model.say(some, instruction, beams=beams, **options)]
-            reporter.advance(len(predictions))
+    said = answers(model, examples, task, limit=limit, batch_size=batch_size, beams=beams, **options)
+    pictures = [one.picture for one in said]
+    predictions, right = [one.prediction for one in said], [one.references for one in said]
     if output is not None:
-        _write(Path(output), pictures, predictions, references)
-    right = [references[picture] for picture in pictures]
-    kept = [example for example in asked if example.pictures[0] in set(pictures)]
+        _write(Path(output), said)
+    seen, instruction = set(pictures), INSTRUCTIONS[task]
+    kept = [example for example in examples if _question(example) == instruction and example.pictures[0] in seen]
     figures: dict[str, Any] = {"task": task, "pictures": len(pictures), "beams": beams}
     figures |= {f"bleu_{order}": value for order, value in enumerate(bleu(predictions, right), 1)}
     figures |= {"rouge_l": rouge_l(predictions, right), "cider": cider_d(predictions, right)}
     return figures | {"perplexity": perplexity(model, kept, batch_size=batch_size)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said about a picture, and what people said."""
+
+    picture: str
+    prediction: str
+    references: list[str]
+
+
+def answers(
+    model: WeftModel,
+    examples: Sequence[Example],
+    task: Task,
+    *,
+    limit: int | None = None,
+    batch_size: int = 16,
+    beams: int = 3,
+    **options: Any,
+) -> list[Answer]:
+    """Ask a model about each picture of a data set; arguments as for :func:`evaluate`.
+
+    Raises:
+        DataError: the data holds no answers for the task.
+    """
+    instruction = INSTRUCTIONS[task]
+    references: dict[str, list[str]] = {}
+    for example in examples:
+        if _question(example) == instruction:
+            found = references.setdefault(example.pictures[0], [])
+            found += [text for text in (example.answer, *example.references) if text not in found]
+    if not references:
+        raise DataError(f"No example asks for a {task} ({instruction!r}); make the data with `weft data`, or ask so.")
+    pictures = list(references)[:limit]
+    said: list[Answer] = []
+    with Reporter() as reporter:
+        reporter.start(f"{task}s", len(pictures))
+        for start in range(0, len(pictures), batch_size):
+            some = pictures[start : start + batch_size]
+            texts = [one.text for one in model.say(some, instruction, beams=beams, **options)]
+            said += [Answer(name, text, references[name]) for name, text in zip(some, texts, strict=True)]
+            reporter.advance(len(said))
+    return said
 
 
 @torch.inference_mode()
@@ -121,10 +154,10 @@ def _question(example: Example) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content).strip()
 
 
-def _write(path: Path, pictures: Sequence[str], predictions: Sequence[str], references: dict[str, list[str]]) -> None:
+def _write(path: Path, said: Sequence[Answer]) -> None:
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
-        for picture, said in zip(pictures, predictions, strict=True):
-            line = {"image": picture, "prediction": said, "references": references[picture]}
+        for one in said:
+            line = {"image": one.picture, "prediction": one.prediction, "references": one.references}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     partial.replace(path)

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationMixin,
@@ -28,65 +27,15 @@ from transformers import (
 
 from weft.batch import BatchMemory, arrange
 from weft.checkpoint import load_checkpoint, save_checkpoint, upload
+from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import WeftError
+from weft.hooks import FusionHook, Slot
 from weft.memory import Memory, Placement, ReadMemory
 from weft.parts import resolve
 from weft.processing import WeftProcessor
 from weft.tasks import Tasks
 from weft.weaving import Initial, Weave, WeaveConfig, choose_layers, decoder_layers
-
-
-class WeftConfig(PreTrainedConfig):
-    """What a woven model stands on and what was woven.
-
-    Args:
-        text_config: the language model's own configuration.
-        language_model: the frozen language model: ``{"id": ..., "sha256": ...}``.
-        weaves: for each weave, by name, the fields of a :class:`~weft.weaving.WeaveConfig`.
-    """
-
-    model_type = "weft"
-    has_no_defaults_at_init = True
-
-    def __init__(
-        self,
-        text_config: PreTrainedConfig | dict[str, Any] | None = None,
-        language_model: dict[str, str] | None = None,
-        weaves: dict[str, dict[str, Any]] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if isinstance(text_config, dict):
-            text_config = AutoConfig.for_model(**text_config)
-        self.text_config = text_config
-        self.language_model = language_model or {}
-        self.weaves = weaves or {}
-        super().__init__(**kwargs)
-
-
-class _Slot:
-    """Where ``WeftModel.forward`` lays what the hooks read. Nothing else writes it; it is empty between calls."""
-
-    def __init__(self) -> None:
-        self.memories: dict[str, tuple[BatchMemory, Bool[Tensor, "R T S"] | None]] = {}
-
-
-class _FusionHook:
-    """Runs a fusion layer in front of its decoder layer, for the rows that have a memory."""
-
-    def __init__(self, slot: _Slot, weave: Weave, index: int) -> None:
-        self.slot, self.weave, self.index = slot, weave, index
-
-    def __call__(self, decoder_layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        found = self.slot.memories.get(self.weave.name)
-        if found is None:
-            return None
-        memory, visible = found
-        layer = self.weave.fusion(self.index)
-        if args:
-            return (memory.fuse(layer, self.index, args[0], visible), *args[1:]), kwargs
-        hidden = memory.fuse(layer, self.index, kwargs["hidden_states"], visible)
-        return args, {**kwargs, "hidden_states": hidden}
 
 
 class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
@@ -116,7 +65,7 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
         self.processor: WeftProcessor | None = None
         self.generation_config = language_model.generation_config
         self._is_stateful = language_model._is_stateful
-        self._slot = _Slot()
+        self._slot = Slot()
         for name, fields in config.weaves.items():
             self._attach(Weave(name, WeaveConfig(**fields)))
 
@@ -141,7 +90,7 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
         decoder = decoder_layers(self.language_model)
         for index, (position, layer) in enumerate(zip(weave.config.layers, weave.layers, strict=True)):
             layer.to(next(decoder[position].parameters()).device)
-            decoder[position].register_forward_pre_hook(_FusionHook(self._slot, weave, index), with_kwargs=True)
+            decoder[position].register_forward_pre_hook(FusionHook(self._slot, weave, index), with_kwargs=True)
         weave.connector.to(next(decoder[weave.config.layers[0]].parameters()).device)
         self.weaves[weave.name] = weave
         weave.train(self.training)

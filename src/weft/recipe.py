@@ -27,7 +27,8 @@ class Recipe:
         vision: part, folder or Hub id of the frozen encoder.
         name: name of the weave.
         weave: arguments of :func:`weft.weave`: ``layers``, ``every``, ``start``, ``initial``, ``feed_forward``, ...
-        initial_weights: a folder with a weave of the same shape to go on from; None to start anew.
+        initial_weights: a folder with a woven model to go on from, of whose ``weave`` settings only ``dropout`` can be
+            changed; None to start anew.
         system_prompt: system message of conversations that have none; None leaves that to the chat template.
         views: how each picture is shown, one of them drawn for each row and epoch.
         features: folder of the feature store; shared by runs.

@@ -24,8 +24,10 @@ from torch import Tensor, nn
 
 from weft.data import Batch, Row, collate, load_examples, plan_epoch, rows_of
 from weft.errors import WeftError
+from weft.evaluation import answers
 from weft.fastpath import HiddenStore, UpperStack, Vocabulary, losses_agree
 from weft.losses import StepLoss
+from weft.metrics import cider_d
 from weft.model import WeftModel, weave
 from weft.pictures import PictureFeatures
 from weft.progress import Reporter
@@ -89,7 +91,10 @@ class Trainer:
         recipe = self.recipe
         dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         if recipe.initial_weights:
-            return WeftModel.from_pretrained(recipe.initial_weights, dtype=dtype)
+            model = WeftModel.from_pretrained(recipe.initial_weights, dtype=dtype)
+            config = model.weave(recipe.name).config
+            config.dropout = recipe.weave.get("dropout", config.dropout)
+            return model
         return weave(recipe.language_model, vision=recipe.vision, name=recipe.name, dtype=dtype, **recipe.weave)
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -311,11 +316,10 @@ class Trainer:
         return total / tokens
 
     def _dev_cider(self) -> float:
-        from weft.evaluation import evaluate  # it stands on this module's neighbours, and only some runs need it
-
         self.model.eval()
         with self._autocast():
-            return evaluate(self.model, self.dev_examples, task="caption", beams=1, batch_size=50)["cider"]
+            said = answers(self.model, self.dev_examples, "caption", beams=1, batch_size=50)
+        return cider_d([one.prediction for one in said], [one.references for one in said])
 
     def _averaged(self) -> Any:
         return _swapped(list(self.weave.parameters()), self.averages) if self.averages else _nothing()

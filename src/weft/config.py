@@ -1,0 +1,34 @@
+"""What a woven model stands on and what was woven, as transformers keeps it: ``config.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+
+class WeftConfig(PreTrainedConfig):
+    """What a woven model stands on and what was woven.
+
+    Args:
+        text_config: the language model's own configuration.
+        language_model: the frozen language model: ``{"id": ..., "sha256": ...}``.
+        weaves: for each weave, by name, the fields of a :class:`~weft.weaving.WeaveConfig`.
+    """
+
+    model_type = "weft"
+    has_no_defaults_at_init = True
+
+    def __init__(
+        self,
+        text_config: PreTrainedConfig | dict[str, Any] | None = None,
+        language_model: dict[str, str] | None = None,
+        weaves: dict[str, dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(text_config, dict):
+            text_config = AutoConfig.for_model(**text_config)
+        self.text_config = text_config
+        self.language_model = language_model or {}
+        self.weaves = weaves or {}
+        super().__init__(**kwargs)
