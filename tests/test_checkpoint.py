@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, pipeline
 from woven import encoder, memory, open_weave, tokenizer
 
+from weft.config import WeftConfig
 from weft.errors import PartError
+from weft.making import weave
 from weft.memory import Placement
-from weft.model import WeftConfig, WeftModel, weave
+from weft.model import WeftModel
 from weft.processing import WeftProcessor
 
 IDS = torch.randint(3, 100, (2, 9), generator=torch.Generator().manual_seed(1))

@@ -10,8 +10,8 @@ from transformers import TextStreamer
 from woven import encoder, memory, open_weave, woven
 
 from weft.errors import WeftError
+from weft.making import weave
 from weft.memory import Memory, Placement
-from weft.model import weave
 
 IDS = torch.randint(3, 128, (3, 9), generator=torch.Generator().manual_seed(1))
 OPTIONS = {"attention_mask": torch.ones_like(IDS), "max_new_tokens": 5, "eos_token_id": None}

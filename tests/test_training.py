@@ -192,7 +192,7 @@ def test_sampled_vocabulary_estimates_the_whole(world):
 
 
 def test_perplexity_is_that_of_the_formula(world):
-    from weft.model import weave
+    from weft.making import weave
 
     model = weave(world / "lm", vision=world / "vit").eval()
     examples = load_examples(world / "dev.jsonl")[:3]

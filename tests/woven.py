@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, ViTConfig, ViTImageProcessorPil, ViTModel
 
 from weft.encoders import VisionEncoder, encoder_from_model
+from weft.making import weave
 from weft.memory import Memory
-from weft.model import WeftModel, weave
+from weft.model import WeftModel
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -19,14 +19,15 @@ from weft.errors import DataError, PartError, PictureError, RecipeError, WeftErr
 
 if TYPE_CHECKING:
     from weft.attention import Attention, CoAttention, CrossAttention
+    from weft.config import WeftConfig
     from weft.encoders import VisionEncoder, load_vision_encoder
     from weft.evaluation import evaluate
     from weft.explain import faithfulness
     from weft.fusion import Connector, GatedCrossAttention, Resampler
-    from weft.generation import load
     from weft.images import load_image
+    from weft.making import load, weave
     from weft.memory import Memory, Placement, ReadMemory
-    from weft.model import WeftConfig, WeftModel, weave
+    from weft.model import WeftModel
     from weft.processing import WeftProcessor
     from weft.recipe import Recipe, load_recipe
     from weft.tasks import Caption
@@ -71,10 +72,11 @@ _HOMES = {
     "evaluation": ("evaluate",),
     "explain": ("faithfulness",),
     "fusion": ("Connector", "GatedCrossAttention", "Resampler"),
-    "generation": ("load",),
+    "config": ("WeftConfig",),
+    "making": ("load", "weave"),
     "images": ("load_image",),
     "memory": ("Memory", "Placement", "ReadMemory"),
-    "model": ("WeftConfig", "WeftModel", "weave"),
+    "model": ("WeftModel",),
     "processing": ("WeftProcessor",),
     "recipe": ("Recipe", "load_recipe"),
     "tasks": ("Caption",),

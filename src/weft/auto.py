@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from weft.model import WeftConfig, WeftModel
+from weft.config import WeftConfig
+from weft.model import WeftModel
 from weft.processing import WeftProcessor
 
 AutoConfig.register("weft", WeftConfig, exist_ok=True)

@@ -243,7 +243,7 @@ def info(as_json: Json = False) -> None:
 
     import torch
 
-    from weft.generation import SHIPPED
+    from weft.making import SHIPPED
     from weft.parts import PARTS, locate, weft_home
 
     facts: dict[str, Any] = {"weft": weft.__version__, "python": platform.python_version()}

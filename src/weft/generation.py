@@ -1,43 +1,59 @@
-"""Loading the weaves that ship with Weft, and anyone's own."""
+"""Decoding over memories that are read once: transformers' own ``generate``, with pictures.
+
+:class:`ReadingGeneration` is what :class:`~weft.model.WeftModel` adds to transformers' ``GenerationMixin``. Pictures
+are encoded, read and laid out before the first token; after the prompt everything has been seen, and needs no mask.
+"""
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor
+from transformers import GenerationMixin
 
-from weft.errors import PartError
-from weft.model import WeftModel
+from weft.batch import BatchMemory
 
-SHIPPED = ("photos",)
-"""Names of the weaves in ``weft/models``."""
-
-
-def shipped(name: str) -> Path:
-    """The folder of a weave that ships with Weft.
-
-    Raises:
-        PartError: there is none of this name.
-    """
-    folder = Path(str(files("weft") / "models" / name))
-    if name not in SHIPPED or not folder.is_dir():
-        raise PartError(f"No weave named {name!r} ships with Weft; there are: {', '.join(SHIPPED)}.")
-    return folder
+if TYPE_CHECKING:
+    from weft.model import WeftModel
 
 
-def load(name_or_path: str | Path | None = None, *, dtype: torch.dtype | None = None, **options: Any) -> WeftModel:
-    """A model that is ready to be asked.
+class ReadingGeneration(GenerationMixin):
+    """``generate`` for models that read memories; caches and inputs are the language model's own."""
 
-    Args:
-        name_or_path: a shipped weave (``"photos"``, the default), a folder that ``save_pretrained`` wrote, or a Hub id.
-        dtype: floating-point type; by default the one it was saved in.
-        **options: for ``WeftModel.from_pretrained`` (``device_map``, ...).
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, with ``pixel_values`` and ``image_positions``, or ``memories``.
 
-    Raises:
-        PartError: the weave or a frozen part can't be found.
-    """
-    name = "photos" if name_or_path is None else name_or_path
-    folder = shipped(str(name)) if str(name) in SHIPPED and not Path(name).exists() else name
-    return WeftModel.from_pretrained(folder, dtype=dtype, **options)
+        Pictures are encoded, read and laid out once, before the first token.
+        """
+        pixel_values, positions = kwargs.pop("pixel_values", None), kwargs.pop("image_positions", None)
+        memories = list(kwargs.pop("memories", None) or ())
+        model = cast("WeftModel", self)
+        if pixel_values is not None and (seen := model.see(pixel_values, positions)) is not None:
+            memories.append(seen)
+        return super().generate(inputs, *args, memories=memories, **kwargs)
+
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, memories: Sequence[BatchMemory] = (), **kwargs: Any
+    ) -> dict[str, Any]:
+        """The language model's own inputs, and the memories as they are seen in this step."""
+        total = input_ids.shape[1]
+        inputs = cast("WeftModel", self).language_model.prepare_inputs_for_generation(input_ids, **kwargs)
+        if memories:
+            computed = inputs.get("input_ids") if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
+            inputs["columns"] = torch.arange(total - computed.shape[1], total)
+            decoding = kwargs.get("next_sequence_length") is not None and not kwargs.get("is_first_iteration")
+            inputs["memories"] = [m.after_prompt() for m in memories] if decoding else memories
+        return inputs
+
+    def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
+        kwargs["memories"] = [memory.repeat_rows(expand_size) for memory in kwargs.get("memories") or ()]
+        return super()._expand_inputs_for_generation(expand_size, *args, **kwargs)
+
+    def _prepare_cache_for_generation(self, *args: Any, **kwargs: Any) -> Any:
+        return cast("WeftModel", self).language_model._prepare_cache_for_generation(*args, **kwargs)
+
+    def _update_model_kwargs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
+        return cast("WeftModel", self).language_model._update_model_kwargs_for_generation(*args, **kwargs)

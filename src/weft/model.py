@@ -18,27 +18,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationMixin,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 
 from weft.batch import BatchMemory, arrange
 from weft.checkpoint import load_checkpoint, save_checkpoint, upload
 from weft.config import WeftConfig
-from weft.encoders import VisionEncoder, load_vision_encoder
+from weft.encoders import VisionEncoder
 from weft.errors import WeftError
+from weft.generation import ReadingGeneration
 from weft.hooks import FusionHook, Slot
 from weft.memory import Memory, Placement, ReadMemory
-from weft.parts import resolve
 from weft.processing import WeftProcessor
 from weft.tasks import Tasks
-from weft.weaving import Initial, Weave, WeaveConfig, choose_layers, decoder_layers
+from weft.weaving import Weave, WeaveConfig, decoder_layers
 
 
-class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
+class WeftModel(Tasks, PreTrainedModel, ReadingGeneration):
     """A language model that can look at what its weaves have read.
 
     Made by :func:`weave` or ``from_pretrained``. Called without a memory it is the language model, bit for bit; so are
@@ -174,7 +170,7 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
             **kwargs: for the language model (``labels``, ``past_key_values``, ...).
         """
         if pixel_values is not None:
-            seen = self._see(pixel_values, image_positions)
+            seen = self.see(pixel_values, image_positions)
             memories = [*(memories or ()), *([] if seen is None else [seen])]
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         if input_ids is not None:
@@ -199,7 +195,7 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
         finally:
             self._slot.memories.clear()
 
-    def _see(self, pixel_values: Tensor, positions: Tensor | None) -> BatchMemory | None:
+    def see(self, pixel_values: Tensor, positions: Tensor | None) -> BatchMemory | None:
         """Encode, read and place the pictures of a batch."""
         weave = self.weave(None)
         with torch.no_grad():
@@ -212,43 +208,6 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
         items = torch.where(held, held.flatten().cumsum(0).view_as(positions) - 1, -1)
         read = weave.read(Memory(features, ()))
         return self.place(read, Placement(items, positions.clamp(min=0)))
-
-    # Generation: transformers' own, over memories that are read and laid out once
-
-    @torch.no_grad()
-    def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, with ``pixel_values`` and ``image_positions``, or ``memories``.
-
-        Pictures are encoded, read and laid out once, before the first token.
-        """
-        pixel_values, positions = kwargs.pop("pixel_values", None), kwargs.pop("image_positions", None)
-        memories = list(kwargs.pop("memories", None) or ())
-        if pixel_values is not None and (seen := self._see(pixel_values, positions)) is not None:
-            memories.append(seen)
-        return super().generate(inputs, *args, memories=memories, **kwargs)
-
-    def prepare_inputs_for_generation(
-        self, input_ids: Tensor, memories: Sequence[BatchMemory] = (), **kwargs: Any
-    ) -> dict[str, Any]:
-        """The language model's own inputs, and the memories as they are seen in this step."""
-        total = input_ids.shape[1]
-        inputs = self.language_model.prepare_inputs_for_generation(input_ids, **kwargs)
-        if memories:
-            computed = inputs.get("input_ids") if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
-            inputs["columns"] = torch.arange(total - computed.shape[1], total)
-            decoding = kwargs.get("next_sequence_length") is not None and not kwargs.get("is_first_iteration")
-            inputs["memories"] = [m.after_prompt() for m in memories] if decoding else memories
-        return inputs
-
-    def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
-        kwargs["memories"] = [memory.repeat_rows(expand_size) for memory in kwargs.get("memories") or ()]
-        return super()._expand_inputs_for_generation(expand_size, *args, **kwargs)
-
-    def _prepare_cache_for_generation(self, *args: Any, **kwargs: Any) -> Any:
-        return self.language_model._prepare_cache_for_generation(*args, **kwargs)
-
-    def _update_model_kwargs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
-        return self.language_model._update_model_kwargs_for_generation(*args, **kwargs)
 
     # What transformers asks of a model
 
@@ -305,85 +264,3 @@ class WeftModel(Tasks, PreTrainedModel, GenerationMixin):
                 language model's ``from_pretrained`` takes.
         """
         return load_checkpoint(cls, pretrained_model_name_or_path, **kwargs)
-
-
-def weave(
-    language_model: PreTrainedModel | WeftModel | str | Path,
-    *,
-    vision: VisionEncoder | PreTrainedModel | str | Path = "efficientnet-lite2",
-    name: str = "photos",
-    every: int | None = None,
-    start: int | None = None,
-    layers: Sequence[int] | None = None,
-    initial: Initial = "identity",
-    dtype: torch.dtype | None = None,
-    **options: Any,
-) -> WeftModel:
-    """Give a language model eyes.
-
-    Args:
-        language_model: a loaded model, a woven one (which gets one more weave), a local folder, a part or a Hub id.
-        vision: the encoder: loaded, a local folder, a part or a Hub id.
-        name: the weave's name.
-        every: put a fusion layer in front of every so many decoder layers ...
-        start: ... from this one on; by default every second one of the upper third.
-        layers: or these decoder layers.
-        initial: ``"identity"``, or ``"self-attention"`` to start as copies of the decoder's own attention.
-        dtype: floating-point type of the weave, and of a language model that is loaded here; float32 by default, or
-            that of the loaded language model.
-        **options: further fields of :class:`~weft.weaving.WeaveConfig` (``feed_forward``, ``sees``, ``resample``, ...).
-
-    Returns:
-        The woven model: frozen parts, and one weave that learns. With ``initial="identity"`` it computes exactly what
-        the language model does.
-
-    Example:
-        >>> model = weave("HuggingFaceTB/SmolLM2-360M-Instruct", vision="google/siglip2-base-patch16-224", every=4)
-    """
-    if isinstance(language_model, (str, Path)):
-        part = resolve(language_model)
-        language_model = AutoModelForCausalLM.from_pretrained(part.path, dtype=dtype or torch.float32)
-        language_model.weft_part = {"id": part.id, "sha256": part.sha256}
-    encoder = vision if isinstance(vision, VisionEncoder) else load_vision_encoder(vision)
-    if not isinstance(language_model, WeftModel):
-        stands_on = WeftConfig(language_model.config, dict(getattr(language_model, "weft_part", {})))
-        language_model = WeftModel(stands_on, language_model)
-    text = language_model.config.get_text_config(decoder=True)
-    chosen = choose_layers(text.num_hidden_layers, every=every, start=start, layers=layers)
-    memory_tokens = options.pop("memory_tokens", encoder.tokens or 0)
-    fields = {**_geometry(text), "connector_heads": _heads(text.hidden_size), **options}
-    config = WeaveConfig(
-        layers=chosen,
-        memory_size=encoder.width,
-        memory_tokens=memory_tokens,
-        encoder={"id": encoder.id, "sha256": encoder.sha256},
-        initial=initial,
-        **fields,
-    )
-    language_model.add_weave(name, config, encoder).to(dtype=dtype or language_model.language_model.dtype)
-    if language_model.processor is None:
-        language_model.processor = _processor(language_model.language_model.name_or_path, encoder)
-    return language_model
-
-
-def _processor(folder: str, encoder: VisionEncoder) -> WeftProcessor | None:
-    """The processor of a language model that was loaded from a folder with a tokenizer in it."""
-    if not (Path(folder) / "tokenizer_config.json").is_file():
-        return None
-    return WeftProcessor(AutoTokenizer.from_pretrained(folder), encoder)
-
-
-def _geometry(text: PreTrainedConfig) -> dict[str, int]:
-    """Heads of a fusion layer: the language model's own, or heads of 64 where it has none."""
-    heads = getattr(text, "num_attention_heads", None) or _heads(text.hidden_size)
-    return {
-        "hidden_size": text.hidden_size,
-        "heads": heads,
-        "kv_heads": getattr(text, "num_key_value_heads", None) or heads,
-        "head_dim": getattr(text, "head_dim", None) or text.hidden_size // heads,
-    }
-
-
-def _heads(width: int) -> int:
-    """Heads of about 64 that divide a width."""
-    return next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)

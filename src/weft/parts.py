@@ -27,6 +27,7 @@ from typing import Any
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from weft.conversion import CONVERTERS
 from weft.errors import PartError
 
 MANIFEST = "part.json"
@@ -323,43 +324,6 @@ def _digest(stream: Any) -> str:
     while block := stream.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
-
-
-def _convert_language_model(source: Path, target: Path) -> None:
-    """GGUF to bfloat16 safetensors, tokenizer included."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    model = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-    )
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
-
-
-def _convert_vision_encoder(source: Path, target: Path) -> None:
-    """A state dict in a pickle, of which nothing but tensors is read, to safetensors."""
-    import torch
-    from safetensors.torch import save_file
-
-    state = torch.load(source, map_location="cpu", weights_only=True)
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, target / "model.safetensors")
-    (target / "config.json").write_text(json.dumps({"model_type": "efficientnet-lite2"}) + "\n", encoding="utf-8")
-
-
-def _copy_sentence_encoder(source: Path, target: Path) -> None:
-    """It is a folder as transformers writes them already."""
-    for file in source.parent.iterdir():
-        if file.suffix in (".json", ".txt", ".safetensors"):
-            shutil.copy(file, target)
-
-
-CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
-    "language model": _convert_language_model,
-    "vision encoder": _convert_vision_encoder,
-    "sentence encoder": _copy_sentence_encoder,
-}
 
 
 def _from_hub(name: str) -> ResolvedPart:

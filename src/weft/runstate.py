@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +60,18 @@ def load_run(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, av
         raise DataError(f"{path} is of another recipe; remove it, or give another output folder.") from None
     torch.set_rng_state(tensors["random"])
     return fields
+
+
+@contextmanager
+def swapped(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+    """Within it, parameters hold other values."""
+    with torch.no_grad():
+        kept = [parameter.detach().clone() for parameter in parameters]
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)

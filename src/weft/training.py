@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from weft.errors import WeftError
 from weft.evaluation import answers
 from weft.fastpath import HiddenStore, UpperStack, Vocabulary, losses_agree
 from weft.losses import StepLoss
+from weft.making import weave
 from weft.metrics import cider_d
-from weft.model import WeftModel, weave
+from weft.model import WeftModel
 from weft.pictures import PictureFeatures
 from weft.progress import Reporter
 from weft.recipe import Recipe, load_recipe
 from weft.reward import SelfCritical
-from weft.runstate import load_run, save_run
+from weft.runstate import load_run, save_run, swapped
 from weft.store import FeatureStore
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -174,7 +176,7 @@ class Trainer:
             share = (
                 1.0 if len(part) > rank else 0.0
             )  # a process without rows of its own computes one that counts nothing
-            waits = self.accelerator.no_sync(module) if index < len(parts) - 1 else _nothing()
+            waits = self.accelerator.no_sync(module) if index < len(parts) - 1 else nullcontext()
             with waits, self._autocast():
                 features, weights = self._features(mine, epoch), None
                 if self.critic is not None:
@@ -322,12 +324,12 @@ class Trainer:
         return cider_d([one.prediction for one in said], [one.references for one in said])
 
     def _averaged(self) -> Any:
-        return _swapped(list(self.weave.parameters()), self.averages) if self.averages else _nothing()
+        return swapped(list(self.weave.parameters()), self.averages) if self.averages else nullcontext()
 
     def _keep(self, averaged: bool = False) -> None:
         """Write the weights that are best so far: the model as it is now."""
         if self.accelerator.is_main_process:
-            with _nothing() if averaged else self._averaged():
+            with nullcontext() if averaged else self._averaged():
                 self.model.save_pretrained(self.folder / "best", weights_dtype=torch.bfloat16)
 
     def _save(self) -> None:
@@ -352,32 +354,6 @@ class Trainer:
             learned = {name.removeprefix("weaves."): tensor for name, tensor in load_file(best).items()}
             self.model.weaves.load_state_dict(learned)
         return self.model.eval()
-
-
-class _nothing:
-    """A context that changes nothing."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: Any) -> None: ...
-
-
-class _swapped:
-    """Within it parameters hold other values."""
-
-    def __init__(self, parameters: list[Tensor], values: list[Tensor]) -> None:
-        self.parameters, self.values = parameters, values
-
-    @torch.no_grad()
-    def __enter__(self) -> None:
-        self.kept = [parameter.detach().clone() for parameter in self.parameters]
-        for parameter, value in zip(self.parameters, self.values, strict=True):
-            parameter.copy_(value)
-
-    @torch.no_grad()
-    def __exit__(self, *_: Any) -> None:
-        for parameter, value in zip(self.parameters, self.kept, strict=True):
-            parameter.copy_(value)
 
 
 def train(
