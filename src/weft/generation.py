@@ -1,6 +1,6 @@
 """Decoding over memories that are read once: transformers' own ``generate``, with pictures.
 
-:class:`ReadingGeneration` is what :class:`~weft.model.WeftModel` adds to transformers' ``GenerationMixin``. Pictures
+:class:`ReadingGenerationMixin` is what :class:`~weft.model.WeftModel` adds to transformers' ``GenerationMixin``. Pictures
 are encoded, read and laid out before the first token; after the prompt everything has been seen, and needs no mask.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weft.model import WeftModel
 
 
-class ReadingGeneration(GenerationMixin):
+class ReadingGenerationMixin(GenerationMixin):
     """``generate`` for models that read memories; caches and inputs are the language model's own."""
 
     @torch.no_grad()

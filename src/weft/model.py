@@ -26,7 +26,7 @@ from weft.checkpoint import load_checkpoint, save_checkpoint, upload
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder
 from weft.errors import WeftError
-from weft.generation import ReadingGeneration
+from weft.generation import ReadingGenerationMixin
 from weft.hooks import FusionHook, Slot
 from weft.memory import Memory, Placement, ReadMemory
 from weft.processing import WeftProcessor
@@ -34,7 +34,7 @@ from weft.tasks import Tasks
 from weft.weaving import Weave, WeaveConfig, decoder_layers
 
 
-class WeftModel(Tasks, PreTrainedModel, ReadingGeneration):
+class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
     """A language model that can look at what its weaves have read.
 
     Made by :func:`weave` or ``from_pretrained``. Called without a memory it is the language model, bit for bit; so are
