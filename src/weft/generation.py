@@ -1,7 +1,8 @@
 """Decoding over memories that are read once: transformers' own ``generate``, with pictures.
 
-:class:`ReadingGenerationMixin` is what :class:`~weft.model.WeftModel` adds to transformers' ``GenerationMixin``. Pictures
-are encoded, read and laid out before the first token; after the prompt everything has been seen, and needs no mask.
+:class:`ReadingGenerationMixin` is what :class:`~weft.model.WeftModel` adds to transformers' ``GenerationMixin``.
+Pictures are encoded, read and laid out before the first token; after the prompt everything has been seen, and needs no
+mask.
 """
 
 from __future__ import annotations
