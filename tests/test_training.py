@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -217,6 +218,12 @@ def test_recipe_is_read_and_paths_are_relative_to_it(tmp_path):
     read = load_recipe(path)
     assert (read.data, read.output) == (str(tmp_path / "a.jsonl"), str(tmp_path / "run"))
     assert (read.learning_rate, read.epochs) == (0.001, 2.0)
+
+
+@pytest.mark.parametrize("name", ["photos", "photos-reward"])
+def test_recipes_of_the_repository_can_be_read(name):
+    read = load_recipe(Path(__file__).parents[1] / "recipes" / f"{name}.yaml")
+    assert read.reward == ("cider" if name == "photos-reward" else None)
 
 
 @pytest.mark.parametrize(

@@ -32,3 +32,10 @@ class WeftConfig(PreTrainedConfig):
         self.language_model = language_model or {}
         self.weaves = weaves or {}
         super().__init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON; the folder a language model was loaded from is nobody else's business."""
+        fields = super().to_dict()
+        if isinstance(fields.get("text_config"), dict):
+            fields["text_config"].pop("_name_or_path", None)
+        return fields

@@ -145,7 +145,8 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
     """The value, if it is of the type; whole numbers serve as fractions."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    options = typing.get_args(hint) if union else (hint,)
     for option in options:
         origin, arguments = typing.get_origin(option), typing.get_args(option)
         if origin is Literal and value in arguments:
