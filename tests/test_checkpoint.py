@@ -52,6 +52,8 @@ def test_saved_model_gives_the_same_logits(model, tmp_path, merge):
     model.save_pretrained(tmp_path / "saved", merge=merge)
     loaded = WeftModel.from_pretrained(tmp_path / "saved")
     assert torch.equal(logits(loaded), logits(model))
+    again = loaded.encoder()
+    assert (again.id, again.sha256) == (model.encoder().id, model.encoder().sha256)
 
 
 def test_checkpoint_holds_what_was_learned_and_names_the_parts(model, parts, tmp_path):

@@ -116,7 +116,7 @@ def load_checkpoint(
     encoders = {}
     for name, fields in config.weaves.items():
         part = _find(folder / ENCODERS / name, fields["encoder"], f"encoder of the weave {name!r}")
-        encoders[name] = load_vision_encoder(part.path)
+        encoders[name] = load_vision_encoder(part)
     model = cls(config, language_model, encoders)
     model.weaves.to(dtype=dtype)
     learned = {name.removeprefix("weaves."): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
@@ -152,7 +152,7 @@ def _name_parts(model: WeftModel) -> None:
 def _find(merged: Path, named: dict[str, str], what: str) -> ResolvedPart:
     """A frozen part: beside the weights where they were merged, else wherever its id leads, if it is the right one."""
     if merged.is_dir():
-        return resolve(merged)
+        return ResolvedPart(named.get("id", ""), merged, named.get("sha256", ""))
     part = resolve(named["id"])
     if part.sha256 != named["sha256"]:
         raise PartError(

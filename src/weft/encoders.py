@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from weft.errors import PartError
 from weft.images import load_image, picture_name
 from weft.memory import Memory, Picture, content_hash
-from weft.parts import resolve
+from weft.parts import ResolvedPart, resolve
 
 EFFICIENTNET = "efficientnet-lite2"
 RAMP = 512
@@ -268,12 +268,12 @@ def encoder_from_model(model: nn.Module, processor: Any, *, id: str = "", sha256
     return TransformersEncoder(getattr(model, "vision_model", model), processor, id=id, sha256=sha256)
 
 
-def load_vision_encoder(part: str | Path | nn.Module, *, dtype: torch.dtype = torch.float32) -> VisionEncoder:
+def load_vision_encoder(part: str | Path | ResolvedPart | nn.Module, *, dtype: torch.dtype = torch.float32) -> VisionEncoder:
     """Load a vision encoder.
 
     Args:
-        part: a part that Weft knows (``"efficientnet-lite2"``), a folder, a Hub id, or a loaded model of transformers,
-            whose image processor is looked for where it was loaded from.
+        part: a part that Weft knows (``"efficientnet-lite2"``), a folder, a Hub id, a part that has been found, or a
+            loaded model of transformers, whose image processor is looked for where it was loaded from.
         dtype: floating-point type.
 
     Raises:
@@ -285,7 +285,7 @@ def load_vision_encoder(part: str | Path | nn.Module, *, dtype: torch.dtype = to
         where = resolve(str(part.name_or_path))
         processor = AutoImageProcessor.from_pretrained(where.path, backend="pil")
         return encoder_from_model(part.eval(), processor, id=where.id, sha256=where.sha256).to(dtype=dtype)
-    found = resolve(part)
+    found = part if isinstance(part, ResolvedPart) else resolve(part)
     config = found.path / "config.json"
     if not config.is_file():
         raise PartError(

@@ -31,7 +31,7 @@ class Recipe:
             changed; None to start anew.
         system_prompt: system message of conversations that have none; None leaves that to the chat template.
         views: how each picture is shown, one of them drawn for each row and epoch.
-        features: folder of the feature store; shared by runs.
+        features: folder for features of pictures and for hidden states; shared by runs.
         seed: decides order, dropout and the start of the weave.
         epochs: times that each row is seen.
         batch_size: rows a step, over all processes; rows that share pictures and prompt count once.

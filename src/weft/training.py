@@ -231,7 +231,7 @@ class Trainer:
         if not self.recipe.store_hidden:
             return
         first = min(layer for name in self.model.weaves for layer in self.model.weave(name).config.layers)
-        store = FeatureStore(self.folder / "hidden", dtype=self.model.language_model.dtype)
+        store = FeatureStore(Path(self.recipe.features) / "hidden", dtype=self.model.language_model.dtype)
         identity = self.model.config.language_model.get("sha256", "")
         hidden = HiddenStore(store, UpperStack(self.model.language_model, first), identity)
         if not self._fast_way_holds(hidden):
