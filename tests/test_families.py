@@ -42,7 +42,11 @@ def test_row_without_memory_is_bit_identical_to_the_language_model_at_any_gate(f
     for layer in model.weaves["photos"].layers:
         layer.attention_gate.fill_(gate)
     logits = model(input_ids=ids, memories=laid(model)).logits
-    assert torch.equal(logits[1], bare[1])
+    if "moe" in family:
+        # Experts compute the tokens of all rows together, so what other rows hold moves the last bits, bare or woven.
+        torch.testing.assert_close(logits[1], bare[1], rtol=1e-4, atol=1e-5)
+    else:
+        assert torch.equal(logits[1], bare[1])
     assert not torch.allclose(logits[0], bare[0])
     assert torch.equal(model(input_ids=ids).logits, bare)
 
