@@ -31,6 +31,7 @@ from weft.memory import Placement
 from weft.model import WeftModel
 from weft.pictures import PictureFeatures, View
 from weft.recipe import load_recipe
+from weft.rendering import about_a_picture
 from weft.tasks import CAPTION
 from weft.training import Trainer
 
@@ -61,8 +62,7 @@ def compare(title: str, unit: str, times: dict[str, list[float]], *, rate: bool 
 
 def prompt(model: WeftModel) -> tuple[torch.Tensor, int]:
     """The prompt of a caption, and the column from which on the picture is seen."""
-    content = [{"type": "image", "image": ""}, {"type": "text", "text": CAPTION}]
-    rendered = model.processor.render([{"role": "user", "content": content}], add_generation_prompt=True)
+    rendered = model.processor.render(about_a_picture(CAPTION), add_generation_prompt=True)
     tokens, columns = model.processor.tokenize(rendered)
     return torch.tensor([tokens]), columns[0]
 

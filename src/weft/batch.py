@@ -104,7 +104,6 @@ class BatchMemory:
         return fused if rows is None else hidden.index_copy(0, rows.to(hidden.device), fused)
 
 
-@torch.compiler.disable
 def arrange(read: ReadMemory, placement: Placement, sees: Sees = "all") -> BatchMemory | None:
     """Lay a read memory out for a batch.
 

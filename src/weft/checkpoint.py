@@ -16,16 +16,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from weft.encoders import load_vision_encoder
 from weft.errors import PartError
-from weft.parts import ResolvedPart, resolve
+from weft.parts import ENCODERS, LANGUAGE_MODEL, WEIGHTS, resolve, resolve_named
 from weft.processing import FILE as PROCESSOR
 from weft.processing import WeftProcessor
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
-
-WEIGHTS = "model.safetensors"
-LANGUAGE_MODEL = "language_model"
-ENCODERS = "encoders"
 
 
 def save_checkpoint(
@@ -111,11 +107,11 @@ def load_checkpoint(
         dtype = config.dtype or torch.float32
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if language_model is None:
-        path = _find(folder / LANGUAGE_MODEL, config.language_model, "language model").path
+        path = resolve_named(folder / LANGUAGE_MODEL, config.language_model, "language model").path
         language_model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **kwargs)
     encoders = {}
     for name, fields in config.weaves.items():
-        part = _find(folder / ENCODERS / name, fields["encoder"], f"encoder of the weave {name!r}")
+        part = resolve_named(folder / ENCODERS / name, fields["encoder"], f"encoder of the weave {name!r}")
         encoders[name] = load_vision_encoder(part)
     model = cls(config, language_model, encoders)
     model.weaves.to(dtype=dtype)
@@ -147,16 +143,3 @@ def _name_parts(model: WeftModel) -> None:
                 f"The encoder of the weave {name!r} has no name by which it could be found again; load it from a "
                 "folder or a Hub id, or call save_pretrained(..., merge=True)."
             )
-
-
-def _find(merged: Path, named: dict[str, str], what: str) -> ResolvedPart:
-    """A frozen part: beside the weights where they were merged, else wherever its id leads, if it is the right one."""
-    if merged.is_dir():
-        return ResolvedPart(named.get("id", ""), merged, named.get("sha256", ""))
-    part = resolve(named["id"])
-    if part.sha256 != named["sha256"]:
-        raise PartError(
-            f"The {what} found for {named['id']!r} is not the one this weave was trained on (SHA-256 "
-            f"{part.sha256[:12]}..., expected {named['sha256'][:12]}...); fetch that one, or train the weave anew."
-        )
-    return part

@@ -281,9 +281,9 @@ def load_vision_encoder(
     Raises:
         PartError: there is no encoder, or it gives no patches.
     """
-    from transformers import AutoImageProcessor, AutoModel
-
     if isinstance(part, nn.Module):
+        from transformers import AutoImageProcessor
+
         where = resolve(str(part.name_or_path))
         processor = AutoImageProcessor.from_pretrained(where.path, backend="pil")
         return encoder_from_model(part.eval(), processor, id=where.id, sha256=where.sha256).to(dtype=dtype)
@@ -295,6 +295,8 @@ def load_vision_encoder(
         )
     if json.loads(config.read_text(encoding="utf-8")).get("model_type") == EFFICIENTNET:
         return EfficientNetLite2.load(found.path, id=found.id, sha256=found.sha256).to(dtype=dtype)
+    from transformers import AutoImageProcessor, AutoModel  # seconds, which the encoder above need not wait for
+
     model = AutoModel.from_pretrained(found.path, dtype=dtype)
     processor = AutoImageProcessor.from_pretrained(found.path, backend="pil")
     return encoder_from_model(model.eval(), processor, id=found.id, sha256=found.sha256)

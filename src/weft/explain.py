@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from weft.errors import WeftError
 from weft.images import load_image
 from weft.memory import Memory, Picture, Placement, ReadMemory
+from weft.rendering import about_a_picture
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -215,8 +216,8 @@ def faithfulness(
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     text = model.caption(picture).text if text is None else text
-    content = [{"type": "image", "image": ""}, {"type": "text", "text": instruction or "Describe the picture."}]
-    rendered = model.processor.render([{"role": "user", "content": content}], add_generation_prompt=True)
+    question = about_a_picture(instruction or "Describe the picture.")
+    rendered = model.processor.render(question, add_generation_prompt=True)
     prompt, columns = model.processor.tokenize(rendered)
     answer = model.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     memory = model.encode(load_image(picture))

@@ -12,18 +12,57 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from weft.attention import attention
 from weft.data import Batch, Row
 from weft.memory import content_hash
 from weft.store import FeatureStore
 from weft.weaving import decoder_layers
+
+OWN = "weft"
+"""The name under which transformers knows the attention function of this module."""
+
+
+@contextmanager
+def own_attention(language_model: PreTrainedModel) -> Iterator[None]:
+    """Within it a language model computes its attention as fusion layers do, which is quicker to learn through.
+
+    A model that does not take its attention from transformers' registry keeps its own.
+    """
+    usual = language_model.config._attn_implementation
+    AttentionInterface.register(OWN, _attend)
+    AttentionMaskInterface.register(OWN, partial(sdpa_mask, allow_is_causal_skip=False))
+    if usual == "sdpa":
+        language_model.set_attn_implementation(OWN)
+    try:
+        yield
+    finally:
+        if usual == "sdpa":
+            language_model.set_attn_implementation(usual)
+
+
+def _attend(
+    module: nn.Module,
+    query: Float[Tensor, "B heads T head_dim"],
+    key: Float[Tensor, "B kv_heads N head_dim"],
+    value: Float[Tensor, "B kv_heads N head_dim"],
+    attention_mask: Bool[Tensor, "B 1 T N"] | None,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Float[Tensor, "B T heads head_dim"], None]:
+    """What transformers asks of an attention function."""
+    if scaling is not None:
+        query = query * (scaling * math.sqrt(query.shape[-1]))
+    return attention(query, key, value, attention_mask).transpose(1, 2), None
 
 
 class UpperStack:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from weft.batch import BatchMemory
 from weft.data import Batch
-from weft.fastpath import HiddenStore, Vocabulary
+from weft.fastpath import HiddenStore, Vocabulary, own_attention
 from weft.memory import Memory, Placement
 from weft.model import WeftModel
 
@@ -71,6 +71,7 @@ class StepLoss(nn.Module):
         with (
             self.model.looking_at(self._memories(batch, features), columns),
             self.hidden.stack.starting_from(lower.to(batch.input_ids.device)),
+            own_attention(self.model.language_model),
         ):
             states = self.model.language_model.base_model(**batch.inputs).last_hidden_state
         return states.flatten(0, 1)[batch.predicting].to(self.head.weight.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, 
 
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
-from weft.errors import PartError
 from weft.model import WeftModel
 from weft.parts import resolve
 from weft.processing import WeftProcessor
+from weft.shipped import woven_folder
 from weft.weaving import Initial, WeaveConfig, choose_layers
-
-SHIPPED = ("photos",)
-"""Names of the weaves in ``weft/models``."""
-
-
-def shipped(name: str) -> Path:
-    """The folder of a weave that ships with Weft.
-
-    Raises:
-        PartError: there is none of this name.
-    """
-    folder = Path(str(files("weft") / "models" / name))
-    if name not in SHIPPED or not folder.is_dir():
-        raise PartError(f"No weave named {name!r} ships with Weft; there are: {', '.join(SHIPPED)}.")
-    return folder
 
 
 def load(name_or_path: str | Path | None = None, *, dtype: torch.dtype | None = None, **options: Any) -> WeftModel:
@@ -45,9 +29,7 @@ def load(name_or_path: str | Path | None = None, *, dtype: torch.dtype | None = 
     Raises:
         PartError: the weave or a frozen part can't be found.
     """
-    name = "photos" if name_or_path is None else name_or_path
-    folder = shipped(str(name)) if str(name) in SHIPPED and not Path(name).exists() else name
-    return WeftModel.from_pretrained(folder, dtype=dtype, **options)
+    return WeftModel.from_pretrained(woven_folder(name_or_path), dtype=dtype, **options)
 
 
 def weave(

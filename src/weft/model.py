@@ -33,6 +33,9 @@ from weft.processing import WeftProcessor
 from weft.tasks import Tasks
 from weft.weaving import Weave, WeaveConfig, decoder_layers
 
+_arrange = torch.compiler.disable(arrange)
+"""Laying out a batch is bookkeeping on values, which a compiler would only trip over."""
+
 
 class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
     """A language model that can look at what its weaves have read.
@@ -145,7 +148,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     def place(self, read: ReadMemory, placement: Placement) -> BatchMemory | None:
         """Lay a read memory out for a batch, to be given to ``forward`` or ``generate`` in ``memories``."""
-        return arrange(read, placement, self.weave(read.weave).config.sees)
+        return _arrange(read, placement, self.weave(read.weave).config.sees)
 
     def forward(
         self,

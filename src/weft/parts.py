@@ -31,6 +31,11 @@ from weft.conversion import CONVERTERS
 from weft.errors import PartError
 
 MANIFEST = "part.json"
+WEIGHTS = "model.safetensors"
+LANGUAGE_MODEL = "language_model"
+"""The folder of the language model in one to which a woven model was saved whole."""
+ENCODERS = "encoders"
+"""The folder of its encoders, each in one named after its weave."""
 HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What is fetched from the Hub: no pickles, no code."""
 
@@ -188,6 +193,28 @@ def resolve(part: str | Path, *, progress: Progress | None = None) -> ResolvedPa
         known = PARTS[str(part)]
         return ResolvedPart(known.id, locate(known.id) or _install(known, progress or _say), known.file_sha256)
     return _from_hub(str(part))
+
+
+def resolve_named(merged: Path, named: dict[str, str], what: str) -> ResolvedPart:
+    """The part that a weave stands on: beside its weights where they were merged, else wherever its id leads.
+
+    Args:
+        merged: the folder it has where it was merged.
+        named: its ``id`` and ``sha256``.
+        what: what to call it.
+
+    Raises:
+        PartError: it can't be found, or what is found is not the one that the weave was trained on.
+    """
+    if merged.is_dir():
+        return ResolvedPart(named.get("id", ""), merged, named.get("sha256", ""))
+    part = resolve(named["id"])
+    if part.sha256 != named["sha256"]:
+        raise PartError(
+            f"The {what} found for {named['id']!r} is not the one this weave was trained on (SHA-256 "
+            f"{part.sha256[:12]}..., expected {named['sha256'][:12]}...); fetch that one, or train the weave anew."
+        )
+    return part
 
 
 def pull(ids: Sequence[str] | None = None, *, progress: Progress | None = None) -> list[ResolvedPart]:

@@ -7,9 +7,7 @@ that the text is exactly what the language model is used to, and notes from whic
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +18,9 @@ from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import DataError, PartError
 from weft.images import load_image
 from weft.parts import resolve
+from weft.rendering import PLAIN_TEMPLATE, Messages, Rendered, render
 
 FILE = "processor_config.json"
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
-)
-"""For tokenizers that bring no chat template: one message a line."""
-
-Messages = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """Messages as text.
-
-    Attributes:
-        text: what the language model reads.
-        pictures: the pictures in it, in order, as they were given.
-        offsets: for each picture the character of ``text`` from which on it may be seen.
-    """
-
-    text: str
-    pictures: tuple[Any, ...]
-    offsets: tuple[int, ...]
 
 
 class WeftProcessor(ProcessorMixin):
@@ -95,19 +72,12 @@ class WeftProcessor(ProcessorMixin):
         Raises:
             DataError: a part is of another type, or an image part holds no picture.
         """
-        mark = f"<{uuid.uuid4().hex}>"
-        pictures: list[Any] = []
-        plain = []
-        if self.system_prompt is not None and (not messages or messages[0]["role"] != "system"):
-            plain.append({"role": "system", "content": self.system_prompt})
-        for message in messages:
-            content = message["content"]
-            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-            plain.append({"role": message["role"], "content": "".join(_flat(part, pictures, mark) for part in parts)})
-        text = self.tokenizer.apply_chat_template(plain, chat_template=self.chat_template, tokenize=False, **template)
-        pieces = text.split(mark)
-        offsets = [sum(map(len, pieces[: index + 1])) for index in range(len(pieces) - 1)]
-        return Rendered("".join(pieces), tuple(pictures), tuple(offsets))
+
+        def apply(plain: list[dict[str, str]]) -> str:
+            options = {"chat_template": self.chat_template, "tokenize": False, **template}
+            return self.tokenizer.apply_chat_template(plain, **options)
+
+        return render(messages, apply, self.system_prompt)
 
     def apply_chat_template(
         self,
@@ -184,8 +154,7 @@ class WeftProcessor(ProcessorMixin):
     def tokenize(self, rendered: Rendered) -> tuple[list[int], list[int]]:
         """Token ids of a text, and the column from which on each of its pictures may be seen."""
         encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
-        begins = [begin for begin, _ in encoded["offset_mapping"]]
-        return encoded["input_ids"], [sum(begin < offset for begin in begins) for offset in rendered.offsets]
+        return encoded["input_ids"], rendered.columns([begin for begin, _ in encoded["offset_mapping"]])
 
     def batch_decode(self, *args: Any, **kwargs: Any) -> list[str]:
         """The tokenizer's."""
@@ -240,16 +209,3 @@ class WeftProcessor(ProcessorMixin):
 def _messages(conversation: Any) -> Messages:
     """The messages of a conversation, which pipelines hand over in an object of their own."""
     return getattr(conversation, "messages", conversation)
-
-
-def _flat(part: Mapping[str, Any], pictures: list[Any], mark: str) -> str:
-    """The text of one part; a picture is collected, and marked in the text."""
-    if part.get("type") == "text":
-        return part["text"]
-    if part.get("type") == "image":
-        picture = next((part[key] for key in ("image", "path", "url") if part.get(key) is not None), None)
-        if picture is None:
-            raise DataError(f"An image part holds no picture: {dict(part)}; put a path or a PIL image under 'image'.")
-        pictures.append(picture)
-        return mark
-    raise DataError(f"A message has a part of type {part.get('type')!r}; a part is 'text' or 'image'.")

@@ -33,6 +33,7 @@ class Recipe:
         views: how each picture is shown, one of them drawn for each row and epoch.
         features: folder for features of pictures and for hidden states; shared by runs.
         seed: decides order, dropout and the start of the weave.
+        optimizer: ``"muon"``, which learns fastest, or ``"adamw"``; see :mod:`weft.optimizers`.
         epochs: times that each row is seen.
         batch_size: rows a step, over all processes; rows that share pictures and prompt count once.
         accumulate: parts in which a step is computed: each of rows of like length, and for less memory.
@@ -46,7 +47,7 @@ class Recipe:
         samples: answers that are sampled for each such row.
         label_smoothing: share of each target spread over the vocabulary.
         average: decay a step of the running average of the weights, which is what is evaluated and kept; 0 for none.
-        precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in the weave.
+        precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in encoder and weave.
         share_prompts: whether rows with the same pictures and prompt are computed as one.
         store_hidden: whether the hidden states below the first fusion layer are kept on disk.
         sampled_vocabulary: words outside the training set's own that are drawn for each step's softmax; None to
@@ -69,6 +70,7 @@ class Recipe:
     views: list[Literal["plain", "mirror"]] = field(default_factory=lambda: ["plain"])
     features: str = "features"
     seed: int = 0
+    optimizer: Literal["muon", "adamw"] = "muon"
     epochs: float = 1.0
     batch_size: int = 32
     accumulate: int = 1

@@ -47,14 +47,18 @@ def load_run(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, av
     with safe_open(path, framework="pt") as file:
         fields = json.loads(file.metadata()["state"])
     tensors = load_file(path)
+    kept: dict[str, dict[str, Tensor]] = {}
+    for full in tensors:
+        if full.startswith("optimizer."):
+            _, key, name = full.split(".", 2)
+            kept.setdefault(name, {})[key] = tensors[full]
     try:
         for number, (name, parameter) in enumerate(module.named_parameters()):
             parameter.copy_(tensors[f"weights.{name}"])
             if averages:
                 averages[number].copy_(tensors[f"average.{name}"])
             optimizer.state[parameter] = {
-                key: tensors[f"optimizer.{key}.{name}"].to("cpu" if key == "step" else parameter.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
+                key: tensor.to("cpu" if key == "step" else parameter.device) for key, tensor in kept[name].items()
             }
     except (KeyError, RuntimeError):
         raise DataError(f"{path} is of another recipe; remove it, or give another output folder.") from None

@@ -19,12 +19,15 @@ from weft.errors import WeftError
 from weft.explain import Seen, look
 from weft.images import load_image
 from weft.memory import Memory, Placement, ReadMemory
+from weft.rendering import about_a_picture
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
 
 CAPTION = "Describe the picture."
 TITLE = "Give the picture a title."
+LONGEST = 60
+"""Tokens after which an answer is cut off."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +108,12 @@ class Tasks:
             return []
         images = [None if isinstance(one, (Memory, ReadMemory)) else load_image(one) for one in many]
         reads = _read_each(model, many, images)
-        content = [{"type": "image", "image": ""}, {"type": "text", "text": instruction}]
-        rendered = model.processor.render([{"role": "user", "content": content}], add_generation_prompt=True)
+        rendered = model.processor.render(about_a_picture(instruction), add_generation_prompt=True)
         prompt, columns = model.processor.tokenize(rendered)
         input_ids = torch.tensor([prompt] * len(many), device=model.device)
         placement = Placement.of([[(index, columns[0])] for index in range(len(many))])
         memory = model.place(_side_by_side(reads), placement)
-        options = {"max_new_tokens": 60, "do_sample": False, **options}
+        options = {"max_new_tokens": LONGEST, "do_sample": False, **options}
         output = model.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),

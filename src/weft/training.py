@@ -31,6 +31,7 @@ from weft.losses import StepLoss
 from weft.making import weave
 from weft.metrics import cider_d
 from weft.model import WeftModel
+from weft.optimizers import make_optimizer
 from weft.pictures import PictureFeatures
 from weft.progress import Reporter
 from weft.recipe import Recipe, load_recipe
@@ -80,7 +81,9 @@ class Trainer:
         self.folder = Path(recipe.output)
         self.step_module = StepLoss(self.model, recipe.name, recipe.label_smoothing)
         self.critic = SelfCritical(self.model, recipe.name, self.rows, recipe.samples) if recipe.reward else None
-        self.optimizer = self._optimizer()
+        self.optimizer = make_optimizer(
+            self.weave, recipe.optimizer, rate=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
         self.averages = [p.detach().clone() for p in self.weave.parameters()] if recipe.average else []
         self.steps_an_epoch = len(self._plan(0))
         self.total = max(1, round(recipe.epochs * self.steps_an_epoch))
@@ -98,17 +101,6 @@ class Trainer:
             config.dropout = recipe.weave.get("dropout", config.dropout)
             return model
         return weave(recipe.language_model, vision=recipe.vision, name=recipe.name, dtype=dtype, **recipe.weave)
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over the weave; scales and positions are not decayed."""
-        named = [(name, p) for name, p in self.weave.named_parameters() if p.requires_grad]
-        plain = [p for name, p in named if p.ndim < 2 or "positions" in name]
-        matrices = [p for name, p in named if not (p.ndim < 2 or "positions" in name)]
-        groups = [
-            {"params": matrices, "weight_decay": self.recipe.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, betas=(0.9, 0.98))
 
     def _rate(self, step: int) -> float:
         """Learning rate: a linear rise, then a cosine."""
@@ -226,7 +218,8 @@ class Trainer:
         wanted = [(picture, view) for row in self.rows for picture in row.pictures for view in self.recipe.views]
         wanted += [(picture, "plain") for row in self.dev_rows for picture in row.pictures]
         if self.accelerator.is_main_process:
-            self.pictures.fill(wanted, reporter)
+            with self._autocast():
+                self.pictures.fill(wanted, reporter)
         self.accelerator.wait_for_everyone()
         if not self.recipe.store_hidden:
             return

@@ -1,0 +1,74 @@
+"""The short way from a cold process to a caption, held to the words of the model itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from families import language_model
+from PIL import Image
+from woven import tokenizer, woven
+
+import weft
+from weft.processing import WeftProcessor
+from weft.quick import quick
+from weft.shipped import shipped
+from weft.tasks import CAPTION, TITLE
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def saved(folder: Path, family: str = "llama", dtype: torch.dtype = torch.float32, **changes: object) -> Path:
+    changes = {"tie_word_embeddings": True, "rms_norm_eps": 1e-5, **changes}
+    model = woven(language_model(family, **changes)).to(dtype)
+    model.processor = WeftProcessor(tokenizer(), model.encoder(), system_prompt="")
+    model.save_pretrained(folder, merge=True)
+    return folder
+
+
+@pytest.mark.parametrize("beams", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_says_what_the_model_says_and_how_likely_it_is(tmp_path, beams, seed):
+    torch.manual_seed(seed)
+    picture = Image.fromarray(torch.randint(0, 255, (32, 48, 3), dtype=torch.uint8).numpy())
+    folder = saved(tmp_path, eos_token_id=seed + 30)
+    expected = weft.load(folder).caption(picture, beams=beams)
+    said = quick(folder).say(picture, CAPTION, beams=beams)
+    assert said.text == expected.text
+    assert said.log_probability == pytest.approx(expected.log_probability, abs=1e-3)
+
+
+@pytest.mark.parametrize("instruction", [CAPTION, TITLE])
+def test_says_what_the_shipped_model_says(shipped_model, instruction):
+    short = quick(shipped("photos"))
+    for photo in sorted(EXAMPLES.glob("*.jpg")):
+        assert short.say(photo, instruction).text == shipped_model.say(photo, instruction).text
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [("qwen2", {}), ("gpt2", {}), ("llama", {"attention_bias": True}), ("llama", {"tie_word_embeddings": False})],
+)
+def test_other_language_models_are_left_to_transformers(tmp_path, family, changes):
+    assert quick(saved(tmp_path, family, **changes)) is None
+
+
+def test_folder_without_a_model_is_left_to_the_usual_errors(tmp_path):
+    assert quick(tmp_path / "nowhere") is None
+
+
+def test_caption_from_a_cold_process_imports_neither_transformers_nor_a_compiler(shipped_model, photo):
+    code = (
+        "import sys; from weft.cli import main\n"
+        f"sys.argv = ['weft', 'caption', {str(photo)!r}]\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'transformers', 'torch._dynamo', 'sympy', 'accelerate'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
