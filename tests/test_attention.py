@@ -329,7 +329,13 @@ def test_co_attention_is_attention_in_both_directions_under_one_mask() -> None:
         seeing, reading = layer(v, t, mask)
         assert_near(seeing, projected(layer.text_to_image, t, v, v, mask)[0], 1e-5)
         assert_near(reading, projected(layer.image_to_text, v, t, t, mask.mT)[0], 1e-5)
+        (seeing_again, words), (reading_again, patches) = layer(v, t, mask, need_weights=True)
+        assert_near(words, projected(layer.text_to_image, t, v, v, mask)[1], 1e-5)
+        assert_near(patches, projected(layer.image_to_text, v, t, t, mask.mT)[1], 1e-5)
+    assert_near(seeing_again, seeing, 1e-5)
+    assert_near(reading_again, reading, 1e-5)
     assert seeing.shape == t.shape and reading.shape == v.shape
+    assert words.shape == (3, 2, 4, 9) and patches.shape == (3, 2, 9, 4)
     assert not seeing[1, 2].any() and not reading[2, 5].any()
 
 

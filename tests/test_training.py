@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from families import language_model
 from PIL import Image
 from woven import encoder, tokenizer
@@ -119,11 +124,32 @@ def test_fast_way_learns_what_the_plain_way_learns(world, tmp_path):
     assert losses["fast"] == pytest.approx(losses["plain"], rel=1e-4)
 
 
-def test_self_critical_training_raises_the_reward(world, tmp_path):
+def test_two_processes_learn_what_one_does(world, tmp_path):
+    """Each computes its share of the same steps, so that losses agree step by step up to rounding."""
+    train(recipe(world, tmp_path / "one", weave={"start": 2, "every": 1, "connector_layers": 0}))
+    fields = asdict(recipe(world, tmp_path / "two", weave={"start": 2, "every": 1, "connector_layers": 0}))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields), encoding="utf-8")
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
+    command = [sys.executable, "-m", *launch, "--dynamo_backend=no", "-m", "weft", "train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*command, tmp_path / "recipe.yaml"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        [line for line in log(tmp_path / name) if "loss" in line or "dev_loss" in line] for name in ("one", "two")
+    )
+    assert len(one) == len(two)
+    for alone, shared in zip(one, two, strict=True):
+        for key in {"loss", "dev_loss"} & set(alone):
+            assert shared[key] == pytest.approx(alone[key], abs=2e-3)
+
+
+@pytest.mark.parametrize("sampled_vocabulary", [None, 8])
+def test_self_critical_training_raises_the_reward(world, tmp_path, sampled_vocabulary):
     """From a weave that has learned a little, answers that people would prefer become likelier."""
-    start = recipe(world, tmp_path / "start", epochs=8)
+    start = recipe(world, tmp_path / "start", epochs=8, optimizer="adamw")
     train(start)
-    changes = {"reward": "cider", "samples": 6, "epochs": 40, "learning_rate": 5e-3, "metric": "cider"}
+    changes = {"reward": "cider", "samples": 6, "epochs": 40, "optimizer": "adamw", "learning_rate": 5e-3}
+    changes |= {"metric": "cider", "sampled_vocabulary": sampled_vocabulary}
     trainer = Trainer(recipe(world, tmp_path / "reward", initial_weights=str(tmp_path / "start" / "best"), **changes))
     trainer.run()
     rewards = [line["reward"] for line in log(tmp_path / "reward") if "reward" in line]

@@ -16,7 +16,7 @@ where all may be looked at. A query that may look at nothing finds exactly zeros
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import torch
 from jaxtyping import Bool, Float
@@ -298,14 +298,20 @@ class CoAttention(nn.Module):
         self.image_to_text = Attention(d_v, d_t, d_t, heads=heads, d_model=d_model, d_out=d_v, dropout=dropout)
 
     def forward(
-        self, v: Float[Tensor, "... V d_v"], t: Float[Tensor, "... T d_t"], mask: Mask = None
-    ) -> tuple[Float[Tensor, "... T d_t"], Float[Tensor, "... V d_v"]]:
+        self,
+        v: Float[Tensor, "... V d_v"],
+        t: Float[Tensor, "... T d_t"],
+        mask: Mask = None,
+        need_weights: bool = False,
+    ) -> tuple[Any, Any]:
         """Text rows that have looked at the image, ``[..., T, d_t]``, and patches that have read the text.
 
         Args:
             v: visual rows, ``[..., V, d_v]``.
             t: textual rows, ``[..., T, d_t]``.
             mask: True where a textual and a visual row may look at each other, broadcastable to ``[..., T, V]``.
+            need_weights: give each of the two as a pair with the scores of each head, ``[..., heads, T, V]`` and
+                ``[..., heads, V, T]``.
         """
-        seeing = self.text_to_image(t, v, v, mask)
-        return seeing, self.image_to_text(v, t, t, None if mask is None else torch.atleast_2d(mask).mT)
+        back = None if mask is None else torch.atleast_2d(mask).mT
+        return self.text_to_image(t, v, v, mask, need_weights), self.image_to_text(v, t, t, back, need_weights)

@@ -49,18 +49,19 @@ class StepLoss(nn.Module):
         Args:
             batch: the rows.
             features: features of their pictures, in order.
-            weights: what each learned token counts, over the whole vocabulary; its rows are none of the stored ones.
+            weights: what each learned token counts, smoothing left out; its rows are none of the stored ones.
             full: compute the whole vocabulary, without smoothing, as for evaluation.
         """
         states = self._states(batch, features, stored=weights is None)
         smoothing = 0.0 if full or weights is not None else self.label_smoothing
-        if states is not None and self.vocabulary is not None and weights is None and not full:
-            return self.vocabulary.loss(states, batch.targets, self.head, smoothing)
-        logits = self._logits(batch, features) if states is None else self.head(states).float()
-        if weights is None:
-            return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=smoothing)
-        counts = torch.tensor(weights, device=logits.device)
-        return (F.cross_entropy(logits, batch.targets, reduction="none") * counts).sum()
+        if states is not None and self.vocabulary is not None and not full:
+            if weights is None:
+                return self.vocabulary.loss(states, batch.targets, self.head, smoothing)
+            each = self.vocabulary.each_loss(states, batch.targets, self.head)
+        else:
+            logits = self._logits(batch, features) if states is None else self.head(states).float()
+            each = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
+        return each.sum() if weights is None else each @ torch.tensor(weights, device=each.device)
 
     def _states(self, batch: Batch, features: Float[Tensor, "M N D"], stored: bool) -> Float[Tensor, "L H"] | None:
         """The last hidden states at the places that predict, by the fast way; None where there is none."""

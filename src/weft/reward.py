@@ -17,11 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weft.data import Row
+from weft.fastpath import Vocabulary
 from weft.memory import Memory, Placement
 from weft.metrics import CiderD
 from weft.model import WeftModel
 
-LONGEST = 40
+LONGEST = 24
 """Tokens after which a sample is cut off."""
 
 
@@ -48,6 +49,9 @@ class SelfCritical:
         weave: name of the weave that reads the features.
         rows: the training set; rows with several right answers are rewarded, the others are learned as they are.
         samples: answers to try for each row.
+
+    Attributes:
+        vocabulary: the words to choose among; None for all.
     """
 
     def __init__(self, model: WeftModel, weave: str, rows: Sequence[Row], samples: int) -> None:
@@ -56,6 +60,7 @@ class SelfCritical:
             row: [self._text(tokens) for tokens, _ in row.answers] for row in rows if len(row.answers) > 1
         }
         self.cider = CiderD(list(self.references.values()))
+        self.vocabulary: Vocabulary | None = None
 
     def try_answers(self, rows: Sequence[Row], features: Float[Tensor, "M N D"]) -> Sampled:
         """Sample answers to the rows' prompts and weigh them.
@@ -98,12 +103,15 @@ class SelfCritical:
             placement = Placement.of([[(next(counter), column) for column in row.columns] for row in group])
             placed = self.model.place(self.model.weave(self.weave).read(Memory(features[items], ())), placement)
             ids = torch.tensor([prompt] * len(group), device=features.device)
-            options = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, "max_new_tokens": LONGEST}
+            options: dict[str, Any] = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
+            if self.vocabulary is not None:
+                options["logits_processor"] = [self.vocabulary.only_seen]
             output = self.model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
                 memories=[] if placed is None else [placed],
                 num_return_sequences=self.samples,
+                max_new_tokens=LONGEST,
                 **options,
             )
             answers = [self._until_end(row) for row in output[:, len(prompt) :].tolist()]

@@ -237,6 +237,8 @@ class Trainer:
         if self.recipe.sampled_vocabulary is not None:
             size = self.step_module.head.weight.shape[0]
             self.step_module.vocabulary = Vocabulary.of(self.rows, size, self.recipe.sampled_vocabulary)
+            if self.critic is not None:
+                self.critic.vocabulary = self.step_module.vocabulary
 
     @torch.no_grad()
     def _fast_way_holds(self, hidden: HiddenStore) -> bool:
