@@ -39,6 +39,7 @@ class Model:
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch):
+    monkeypatch.setattr("weft.quick.quick", lambda folder: None)
     monkeypatch.setattr("weft.cli._load", lambda name: Model())
 
 

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 from families import language_model
 
-import weft.parts as parts
+from weft.conversion import CONVERTERS
 from weft.errors import PartError
 from weft.parts import PARTS, Part, locate, resolve
 
@@ -57,7 +57,7 @@ def index(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     monkeypatch.setitem(PARTS, "little", part)
-    monkeypatch.setitem(parts.CONVERTERS, "little", convert)
+    monkeypatch.setitem(CONVERTERS, "little", convert)
     return tmp_path
 
 
@@ -105,11 +105,11 @@ def test_interrupted_conversion_leaves_nothing_and_a_later_try_succeeds(index, m
         (target / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(parts.CONVERTERS, "little", interrupted)
+    monkeypatch.setitem(CONVERTERS, "little", interrupted)
     with pytest.raises(KeyboardInterrupt):
         resolve("little")
     assert nothing_is_left(index)
-    monkeypatch.setitem(parts.CONVERTERS, "little", convert)
+    monkeypatch.setitem(CONVERTERS, "little", convert)
     assert resolve("little").path.is_dir()
 
 
