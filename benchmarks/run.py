@@ -127,7 +127,10 @@ def training(repeats: int, folder: Path) -> dict[str, Any]:
         epochs=10**6,
     )
     trainer = Trainer(recipe)
-    stored, encoding = trainer.pictures, EncodingEveryTime(trainer.pictures.encoder, trainer.pictures.store)
+    stored, encoding = (
+        trainer.feed.pictures,
+        EncodingEveryTime(trainer.feed.pictures.encoder, trainer.feed.pictures.store),
+    )
 
     class Enough(Exception): ...
 
@@ -136,7 +139,7 @@ def training(repeats: int, folder: Path) -> dict[str, Any]:
 
     def timed(module: Any, optimizer: Any, parts: Any, epoch: int) -> Any:
         name, pictures = ("with the feature store", stored) if trainer.step % 2 else ("encoding every time", encoding)
-        trainer.pictures = pictures
+        trainer.feed.pictures = pictures
         started = time.perf_counter()
         figures = update(module, optimizer, parts, epoch)
         if trainer.step > 4:

@@ -170,12 +170,12 @@ def test_language_model_that_can_not_take_the_fast_way_is_trained_the_plain_way(
 def test_encoder_runs_once_for_each_picture(world, tmp_path, monkeypatch):
     first = Trainer(recipe(world, tmp_path / "a", features=str(tmp_path / "features"), epochs=1))
     calls = []
-    encode = first.pictures.encode
-    first.pictures.encode = lambda some: calls.extend(some) or encode(some)
+    encode = first.feed.pictures.encode
+    first.feed.pictures.encode = lambda some: calls.extend(some) or encode(some)
     first.run()
     assert len(calls) == len(set(calls)) == 16
     second = Trainer(recipe(world, tmp_path / "b", features=str(tmp_path / "features"), epochs=1))
-    second.pictures.encode = lambda some: pytest.fail("a picture was encoded again")
+    second.feed.pictures.encode = lambda some: pytest.fail("a picture was encoded again")
     second.run()
 
 

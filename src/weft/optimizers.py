@@ -7,6 +7,7 @@ steps the loss for which AdamW needs more than 100.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -35,6 +36,21 @@ def make_optimizer(module: nn.Module, name: Name, *, rate: float, weight_decay: 
         return MuonAdamW(matrices, others, rate=rate, weight_decay=weight_decay)
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=rate, betas=BETAS)
+
+
+def cosine(step: int, total: int, warmup: int, left: float) -> float:
+    """The share of the highest learning rate at a step: a linear rise, then a cosine (Loshchilov and Hutter 2017).
+
+    Args:
+        step: counted from zero.
+        total: steps of the run.
+        warmup: steps of the rise.
+        left: the share at the end.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return left + (1 - left) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 class MuonAdamW(torch.optim.Optimizer):

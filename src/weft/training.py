@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,19 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from jaxtyping import Float
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from weft.data import Batch, Row, collate, load_examples, plan_epoch, rows_of
+from weft.data import Row
 from weft.errors import WeftError
 from weft.evaluation import answers
 from weft.fastpath import HiddenStore, UpperStack, Vocabulary, losses_agree
+from weft.feeding import Feed
 from weft.losses import StepLoss
 from weft.making import weave
 from weft.metrics import cider_d
 from weft.model import WeftModel
-from weft.optimizers import make_optimizer
-from weft.pictures import PictureFeatures
+from weft.optimizers import cosine, make_optimizer
 from weft.progress import Reporter
 from weft.recipe import Recipe, load_recipe
 from weft.reward import SelfCritical
@@ -57,8 +56,6 @@ class Trainer:
         self.recipe = recipe
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         set_seed(recipe.seed)
-        examples = load_examples(recipe.data)
-        self.dev_examples = load_examples(recipe.dev)[: recipe.evaluate_limit] if recipe.dev else []
         self.model = model or self._woven()
         self.device = self.accelerator.device
         if self.model.processor is None:
@@ -66,26 +63,23 @@ class Trainer:
         self.processor = self.model.processor
         self.processor.system_prompt = recipe.system_prompt
         self.model.to(self.device)
-        self.rows = rows_of(examples, self.processor, share_prompts=recipe.share_prompts)
-        self.order = {row: index for index, row in enumerate(self.rows)}
-        self.dev_rows = rows_of(self.dev_examples, self.processor, share_prompts=recipe.share_prompts)
+        self.feed = Feed(recipe, self.processor, self.model.encoder(recipe.name), self.device)
         self.weave = self.model.weave(recipe.name)
         self.weave.float().requires_grad_(True)
         for module in self.weave.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.weave.config.dropout
-        self.pictures = PictureFeatures(self.model.encoder(recipe.name), FeatureStore(recipe.features))
         self.step = 0
         self.best = math.inf
         self.stale = 0
         self.folder = Path(recipe.output)
         self.step_module = StepLoss(self.model, recipe.name, recipe.label_smoothing)
-        self.critic = SelfCritical(self.model, recipe.name, self.rows, recipe.samples) if recipe.reward else None
+        self.critic = SelfCritical(self.model, recipe.name, self.feed.rows, recipe.samples) if recipe.reward else None
         self.optimizer = make_optimizer(
             self.weave, recipe.optimizer, rate=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self.averages = [p.detach().clone() for p in self.weave.parameters()] if recipe.average else []
-        self.steps_an_epoch = len(self._plan(0))
+        self.steps_an_epoch = len(self.feed.plan(0))
         self.total = max(1, round(recipe.epochs * self.steps_an_epoch))
 
     def _autocast(self) -> torch.autocast:
@@ -101,15 +95,6 @@ class Trainer:
             config.dropout = recipe.weave.get("dropout", config.dropout)
             return model
         return weave(recipe.language_model, vision=recipe.vision, name=recipe.name, dtype=dtype, **recipe.weave)
-
-    def _rate(self, step: int) -> float:
-        """Learning rate: a linear rise, then a cosine."""
-        recipe = self.recipe
-        if step < recipe.warmup:
-            return recipe.learning_rate * (step + 1) / recipe.warmup
-        share = (step - recipe.warmup) / max(1, self.total - recipe.warmup)
-        low = recipe.final_learning_rate
-        return recipe.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
     # The run
 
@@ -135,7 +120,7 @@ class Trainer:
             reporter.start("training", self.total, done=self.step)
             while self.step < self.total and not self._tired():
                 epoch, at = divmod(self.step, self.steps_an_epoch)
-                for parts in self._plan(epoch)[at:]:
+                for parts in self.feed.plan(epoch)[at:]:
                     figures = self._update(module, optimizer, parts, epoch)
                     reporter.advance(self.step, **figures)
                     if self.step % recipe.evaluate_every == 0 or self.step == self.total:
@@ -145,13 +130,6 @@ class Trainer:
                         break
         return self._best()
 
-    def _plan(self, epoch: int) -> list[list[list[Row]]]:
-        """The steps of an epoch, each in parts of rows of like length; a step mixes parts of different lengths."""
-        size, parts = max(1, self.recipe.batch_size // self.recipe.accumulate), self.recipe.accumulate
-        plan = plan_epoch([len(row) for row in self.rows], size, self.recipe.seed * 1000 + epoch)
-        batches = [[self.rows[index] for index in indices] for indices in plan]
-        return [batches[start : start + parts] for start in range(0, len(batches), parts)]
-
     def _update(
         self, module: nn.Module, optimizer: Any, parts: Sequence[Sequence[Row]], epoch: int
     ) -> dict[str, float]:
@@ -160,22 +138,22 @@ class Trainer:
         started = time.perf_counter()
         learned = sum(row.learned for part in parts for row in part)
         for group in optimizer.param_groups:
-            group["lr"] = self._rate(self.step)
+            group["lr"] = recipe.learning_rate * cosine(
+                self.step, self.total, recipe.warmup, recipe.final_learning_rate
+            )
         total = torch.zeros((), device=self.device)
         rewards: list[float] = []
         for index, part in enumerate(parts):
             mine = part[rank::world] or part[:1]
-            share = (
-                1.0 if len(part) > rank else 0.0
-            )  # a process without rows of its own computes one that counts nothing
+            share = float(len(part) > rank)  # a process without rows of its own computes one that counts nothing
             waits = self.accelerator.no_sync(module) if index < len(parts) - 1 else nullcontext()
             with waits, self._autocast():
-                features, weights = self._features(mine, epoch), None
+                features, weights = self.feed.features(mine, epoch), None
                 if self.critic is not None:
                     sampled = self.critic.try_answers(mine, features)
                     mine, weights = sampled.rows, sampled.weights
                     rewards.append(sampled.reward)
-                loss = module(self._batch(mine), features, weights) * (share * world / learned)
+                loss = module(self.feed.batch(mine), features, weights) * (share * world / learned)
             if not torch.isfinite(loss):
                 names = ", ".join(row.where for row in mine)
                 raise WeftError(f"The loss of step {self.step + 1} is {loss.item()}; its batch was {names}.")
@@ -199,27 +177,13 @@ class Trainer:
             decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.averages, [p.detach() for p in self.weave.parameters()], 1 - decay)
 
-    def _batch(self, rows: Sequence[Row]) -> Batch:
-        return collate(rows, self.processor.tokenizer.pad_token_id or 0).to(self.device)
-
-    def _features(self, rows: Sequence[Row], epoch: int | None) -> Float[Tensor, "M N D"]:
-        """Features of rows' pictures; while training each row's view is drawn by row and epoch."""
-        views = self.recipe.views
-        chosen = []
-        for row in rows:
-            number = 0 if epoch is None else (self.order[row] + epoch) % len(views)
-            chosen += [(picture, views[number]) for picture in row.pictures]
-        return self.pictures.batch(chosen).to(self.device, torch.float32)
-
     # Before the first step
 
     def _prepare(self, reporter: Reporter) -> None:
         """Encode each picture once, and find the fastest way through the language model that gives the same loss."""
-        wanted = [(picture, view) for row in self.rows for picture in row.pictures for view in self.recipe.views]
-        wanted += [(picture, "plain") for row in self.dev_rows for picture in row.pictures]
         if self.accelerator.is_main_process:
             with self._autocast():
-                self.pictures.fill(wanted, reporter)
+                self.feed.encode(reporter)
         self.accelerator.wait_for_everyone()
         if not self.recipe.store_hidden:
             return
@@ -236,7 +200,7 @@ class Trainer:
         self.step_module.hidden = hidden
         if self.recipe.sampled_vocabulary is not None:
             size = self.step_module.head.weight.shape[0]
-            self.step_module.vocabulary = Vocabulary.of(self.rows, size, self.recipe.sampled_vocabulary)
+            self.step_module.vocabulary = Vocabulary.of(self.feed.rows, size, self.recipe.sampled_vocabulary)
             if self.critic is not None:
                 self.critic.vocabulary = self.step_module.vocabulary
 
@@ -244,38 +208,29 @@ class Trainer:
     def _fast_way_holds(self, hidden: HiddenStore) -> bool:
         """Whether a batch has the same loss computed fast, and row by row through the whole model."""
         self.model.eval()
-        rows = self.rows[:4]
-        alone = [
-            Row(row.prompt, (answer,), row.pictures, row.columns, row.where) for row in rows for answer in row.answers
-        ]
-        losses = []
-        with self._autocast():
-            for some, way in ((alone, None), (rows, hidden)):
-                batch = self._batch(some)
-                if way is not None:
-                    try:
-                        way.fill(batch)
-                    except (RuntimeError, TypeError, ValueError, IndexError):
-                        return False
-                self.step_module.hidden = way
-                try:
-                    losses.append(
-                        float(self.step_module(batch, self._features(batch.rows, None), full=True)) / len(batch.targets)
-                    )
-                except (RuntimeError, TypeError, ValueError, IndexError):
-                    if way is None:
-                        raise
-                    return False
-                finally:
-                    self.step_module.hidden = None
-        return losses_agree(losses[1], losses[0])
+        rows = self.feed.rows[:4]
+        plain = self._loss([replace(row, answers=(answer,)) for row in rows for answer in row.answers], None)
+        try:
+            hidden.fill(self.feed.batch(rows))
+            return losses_agree(self._loss(rows, hidden), plain)
+        except (RuntimeError, TypeError, ValueError, IndexError):  # whatever a model makes of inputs it does not take
+            return False
+
+    def _loss(self, rows: Sequence[Row], hidden: HiddenStore | None) -> float:
+        """The loss a token of some rows, from stored hidden states or without."""
+        batch, self.step_module.hidden = self.feed.batch(rows), hidden
+        try:
+            with self._autocast():
+                return float(self.step_module(batch, self.feed.features(rows, None), full=True)) / len(batch.targets)
+        finally:
+            self.step_module.hidden = None
 
     def _fill_hidden(self, hidden: HiddenStore, reporter: Reporter) -> None:
-        rows = [row for row in (*self.rows, *self.dev_rows) if hidden.key(row) not in hidden.store]
+        rows = [row for row in (*self.feed.rows, *self.feed.dev_rows) if hidden.key(row) not in hidden.store]
         rows.sort(key=len)
         reporter.start("hidden states", len(rows))
         for start in range(0, len(rows), 32):
-            hidden.fill(self._batch(rows[start : start + 32]))
+            hidden.fill(self.feed.batch(rows[start : start + 32]))
             reporter.advance(min(start + 32, len(rows)))
 
     # Watching and keeping
@@ -285,7 +240,7 @@ class Trainer:
 
     def _evaluate(self, reporter: Reporter) -> None:
         """Measure on the dev set, with averaged weights where they are kept; keep the best."""
-        if not self.dev_rows:
+        if not self.feed.dev_rows:
             self._keep()
             return
         with self._averaged():
@@ -304,18 +259,18 @@ class Trainer:
     def _dev_loss(self) -> float:
         self.model.eval()
         total = tokens = 0.0
-        order = sorted(self.dev_rows, key=len)
+        order = sorted(self.feed.dev_rows, key=len)
         with self._autocast():
             for start in range(0, len(order), self.recipe.batch_size):
-                batch = self._batch(order[start : start + self.recipe.batch_size])
-                total += float(self.step_module(batch, self._features(batch.rows, None), full=True))
+                batch = self.feed.batch(order[start : start + self.recipe.batch_size])
+                total += float(self.step_module(batch, self.feed.features(batch.rows, None), full=True))
                 tokens += len(batch.targets)
         return total / tokens
 
     def _dev_cider(self) -> float:
         self.model.eval()
         with self._autocast():
-            said = answers(self.model, self.dev_examples, "caption", beams=1, batch_size=50)
+            said = answers(self.model, self.feed.dev_examples, "caption", beams=1, batch_size=50)
         return cider_d([one.prediction for one in said], [one.references for one in said])
 
     def _averaged(self) -> Any:
