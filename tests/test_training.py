@@ -20,6 +20,7 @@ from weft.data import load_examples, rows_of
 from weft.errors import DataError, RecipeError, WeftError
 from weft.evaluation import evaluate, perplexity
 from weft.fastpath import Vocabulary
+from weft.making import weave
 from weft.recipe import Recipe, load_recipe
 from weft.tasks import CAPTION
 from weft.training import Trainer, train
@@ -124,6 +125,18 @@ def test_fast_way_learns_what_the_plain_way_learns(world, tmp_path):
     assert losses["fast"] == pytest.approx(losses["plain"], rel=1e-4)
 
 
+def test_woven_model_is_trained_on_a_file_of_conversations(world, tmp_path):
+    model = weave(world / "lm", vision=world / "vit", start=2, every=1)
+    before = perplexity(model, load_examples(world / "dev.jsonl"))
+    trained = train(
+        model, world / "train.jsonl", output=str(tmp_path / "run"), features=str(tmp_path), epochs=6, warmup=2
+    )
+    assert trained is model
+    assert perplexity(model, load_examples(world / "dev.jsonl")) < 0.5 * before
+    with pytest.raises(RecipeError, match="give data"):
+        train(model)
+
+
 def test_two_processes_learn_what_one_does(world, tmp_path):
     """Each computes its share of the same steps, so that losses agree step by step up to rounding."""
     train(recipe(world, tmp_path / "one", weave={"start": 2, "every": 1, "connector_layers": 0}))
@@ -219,8 +232,6 @@ def test_sampled_vocabulary_estimates_the_whole(world):
 
 
 def test_perplexity_is_that_of_the_formula(world):
-    from weft.making import weave
-
     model = weave(world / "lm", vision=world / "vit").eval()
     examples = load_examples(world / "dev.jsonl")[:3]
     total = tokens = 0.0

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from weft.data import Row
-from weft.errors import WeftError
+from weft.errors import RecipeError, WeftError
 from weft.evaluation import answers
 from weft.fastpath import HiddenStore, UpperStack, Vocabulary, losses_agree
 from weft.feeding import Feed
@@ -307,30 +307,42 @@ class Trainer:
 
 
 def train(
-    recipe: Recipe | str | Path, *, model: WeftModel | None = None, resume: bool = False, **changes: Any
+    what: Recipe | str | Path | WeftModel,
+    data: str | Path | None = None,
+    *,
+    model: WeftModel | None = None,
+    resume: bool = False,
+    **changes: Any,
 ) -> WeftModel:
     """Train a weave.
 
     Args:
-        recipe: a recipe, or the file of one.
+        what: a recipe, the file of one, or a woven model, which is then trained on ``data``.
+        data: JSONL of conversations; by default what the recipe says.
         model: a woven model to train; by default the one that the recipe describes.
         resume: go on from the run's checkpoint.
-        **changes: fields of the recipe to be changed.
+        **changes: fields of the recipe to be changed. Of a woven model the first weave is trained, into the folder
+            ``weft-run``, if nothing else is said.
 
     Returns:
         The model with the weights that were best on the dev set; they are in ``OUTPUT/best`` as well.
 
     Raises:
-        RecipeError: the recipe can't be used.
+        RecipeError: the recipe can't be used, or a model was given without data.
         DataError: the data can't be used.
         WeftError: the loss is not a number.
+
+    Example:
+        >>> train("recipe.yaml", resume=True)
+        >>> train(weave("HuggingFaceTB/SmolLM2-360M-Instruct", every=4), "photos.jsonl", epochs=3)
     """
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    for name, value in changes.items():
-        setattr(recipe, name, value)
-    return Trainer(recipe, model).run(resume=resume)
-
-
-def train_from_recipe(path: str | Path, *, resume: bool = False) -> WeftModel:
-    """What ``weft train`` does."""
-    return train(path, resume=resume)
+    if isinstance(what, WeftModel):
+        if data is None:
+            raise RecipeError("A model alone can't be trained; give data, a JSONL file of chat messages.")
+        first = next(iter(what.weaves), "photos")
+        recipe = Recipe(data=str(data), output="weft-run", features="weft-run/features", name=first)
+        model = what
+    else:
+        recipe = what if isinstance(what, Recipe) else load_recipe(what)
+        changes = changes if data is None else {**changes, "data": str(data)}
+    return Trainer(replace(recipe, **changes), model).run(resume=resume)
