@@ -128,9 +128,8 @@ def test_fast_way_learns_what_the_plain_way_learns(world, tmp_path):
 def test_woven_model_is_trained_on_a_file_of_conversations(world, tmp_path):
     model = weave(world / "lm", vision=world / "vit", start=2, every=1)
     before = perplexity(model, load_examples(world / "dev.jsonl"))
-    trained = train(
-        model, world / "train.jsonl", output=str(tmp_path / "run"), features=str(tmp_path), epochs=6, warmup=2
-    )
+    changes = {"epochs": 8, "batch_size": 4, "learning_rate": 1e-2, "warmup": 2, "features": str(tmp_path)}
+    trained = train(model, world / "train.jsonl", output=str(tmp_path / "run"), **changes)
     assert trained is model
     assert perplexity(model, load_examples(world / "dev.jsonl")) < 0.5 * before
     with pytest.raises(RecipeError, match="give data"):
