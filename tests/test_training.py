@@ -131,7 +131,7 @@ def test_woven_model_is_trained_on_a_file_of_conversations(world, tmp_path):
     changes = {"epochs": 8, "batch_size": 4, "learning_rate": 1e-2, "warmup": 2, "features": str(tmp_path)}
     trained = train(model, world / "train.jsonl", output=str(tmp_path / "run"), **changes)
     assert trained is model
-    assert perplexity(model, load_examples(world / "dev.jsonl")) < 0.5 * before
+    assert perplexity(model, load_examples(world / "dev.jsonl")) < 0.8 * before
     with pytest.raises(RecipeError, match="give data"):
         train(model)
 
