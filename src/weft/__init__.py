@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from weft.explain import faithfulness
     from weft.fusion import Connector, GatedCrossAttention, Resampler
     from weft.images import load_image
+    from weft.knowledge import KnowledgeBase, Passage
     from weft.making import load, weave
     from weft.memory import Memory, Placement, ReadMemory
     from weft.model import WeftModel
@@ -43,8 +44,10 @@ __all__ = [
     "CrossAttention",
     "DataError",
     "GatedCrossAttention",
+    "KnowledgeBase",
     "Memory",
     "PartError",
+    "Passage",
     "PictureError",
     "Placement",
     "ReadMemory",
@@ -75,6 +78,7 @@ _HOMES = {
     "config": ("WeftConfig",),
     "making": ("load", "weave"),
     "images": ("load_image",),
+    "knowledge": ("KnowledgeBase", "Passage"),
     "memory": ("Memory", "Placement", "ReadMemory"),
     "model": ("WeftModel",),
     "processing": ("WeftProcessor",),

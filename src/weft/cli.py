@@ -196,6 +196,39 @@ def pull(
 
 
 @app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of documents.")],
+    semantic: Annotated[bool, typer.Option("--semantic", help="Give passages vectors, for search by meaning.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a folder of documents a knowledge base that can be searched, or bring its index up to date.
+
+    **Examples**
+
+    `weft index handbook/`
+
+    `weft index handbook/ --semantic`
+    """
+    from dataclasses import asdict
+
+    from weft.knowledge import KnowledgeBase
+    from weft.progress import Reporter
+
+    with Reporter() as reporter:
+        reporter.start("indexing", 1)
+        result = KnowledgeBase(folder, semantic=semantic).update(reporter.count)
+    if as_json:
+        typer.echo(json.dumps(asdict(result), ensure_ascii=False))
+    else:
+        changes = [(name, getattr(result, name)) for name in ("added", "changed", "removed", "unchanged")]
+        typer.echo(f"{folder}: {', '.join(f'{count} {name}' for name, count in changes)}; {result.passages} passages")
+    for failed in result.failed:
+        typer.echo(f"weft: {failed}", err=True)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,

@@ -59,6 +59,10 @@ class Reporter:
             self.log(step=done, **figures)
         self.bar.update(self.task, completed=done, figures=text)
 
+    def count(self, done: int, total: int) -> None:
+        """Tell how much is done of a stage whose size shows as it goes."""
+        self.bar.update(self.task, completed=done, total=total)
+
     def say(self, text: str) -> None:
         """A sentence for people."""
         if self.enabled:

@@ -1,0 +1,152 @@
+"""The index of a knowledge base: a LanceDB table of passages, of which readers see one published version.
+
+:class:`Index` is given a folder. It knows nothing of files and formats: :mod:`weft.knowledge` says which passages a
+source has, and asks for some of them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from weft.errors import WeftError
+
+TABLE = "passages"
+PUBLISHED = "published"
+"""The tag of the version that readers see."""
+WIDTH = 384
+"""Size of a passage's vector."""
+
+
+class Index:
+    """A table of passages.
+
+    Args:
+        table: the LanceDB table, at the version that is to be read or written.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+
+    @classmethod
+    def to_write(cls, path: Path) -> Index:
+        """The newest version, made where there is none."""
+        connection = _connect(path)
+        import pyarrow as pa
+
+        text = ("id", "source", "part", "mark", "text", "metadata")
+        schema = pa.schema(
+            [
+                *((name, pa.string()) for name in text),
+                ("start", pa.int64()),
+                ("end", pa.int64()),
+                ("labels", pa.list_(pa.string())),
+                ("vector", pa.list_(pa.float32(), WIDTH)),
+            ]
+        )
+        return cls(connection.create_table(TABLE, schema=schema, exist_ok=True))
+
+    @classmethod
+    def to_read(cls, path: Path) -> Index | None:
+        """The published version; None where nothing has been published."""
+        if not path.is_dir():
+            return None
+        with suppress(ValueError):  # there is no such table
+            table = _connect(path).open_table(TABLE)
+            if PUBLISHED in table.tags.list():
+                table.checkout(PUBLISHED)
+                return cls(table)
+        return None
+
+    def __len__(self) -> int:
+        return self.table.count_rows()
+
+    def marks(self) -> dict[str, str]:
+        """The sources in the index, each with the mark that was written with its passages."""
+        columns = self.table.search().select(["source", "mark"]).limit(max(1, len(self))).to_arrow()
+        return dict(zip(columns["source"].to_pylist(), columns["mark"].to_pylist(), strict=True))
+
+    def remove(self, sources: Sequence[str]) -> None:
+        """Remove the passages of some sources."""
+        if sources:
+            self.table.delete(among("source", sources))
+
+    def replace(self, sources: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put passages in the place of those that their sources had, in one transaction."""
+        if not rows:
+            self.remove(sources)
+            return
+        merge = self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        merge.when_not_matched_by_source_delete(among("source", sources)).execute(list(rows))
+
+    def publish(self) -> None:
+        """Bring the full-text index up to date, and let readers see the result."""
+        from lancedb.index import FTS
+
+        if len(self) and not self.table.list_indices():
+            self.table.create_index("text", config=FTS(language="English", stem=True, ascii_folding=True))
+        self.table.optimize(cleanup_older_than=timedelta(hours=1))
+        if PUBLISHED in self.table.tags.list():
+            self.table.tags.update(PUBLISHED, self.table.version)
+        else:
+            self.table.tags.create(PUBLISHED, self.table.version)
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether every passage has a vector."""
+        return self.table.count_rows("vector IS NOT NULL") == len(self)
+
+    def find(
+        self, question: str, vector: Sequence[float] | None, words: bool, conditions: Sequence[str], limit: int
+    ) -> list[dict[str, Any]]:
+        """Rows that answer a search, the best first, each with its ``score``.
+
+        Args:
+            question: words to look for by BM25.
+            vector: a vector to look near (cosine); None to leave vectors out.
+            words: whether to look for the words; both together are fused by reciprocal rank (Cormack et al. 2009).
+            conditions: SQL conditions that every row meets.
+            limit: rows, at most.
+        """
+        from lancedb.query import MatchQuery
+        from lancedb.rerankers import RRFReranker
+
+        match = MatchQuery(question, "text")
+        if vector is None:
+            query, kind = self.table.search(match, query_type="fts"), "_score"
+        elif not words:
+            query = self.table.search(vector, vector_column_name="vector").distance_type("cosine")
+            kind = "_distance"
+        else:
+            both = self.table.search(query_type="hybrid", vector_column_name="vector").vector(vector).text(match)
+            query, kind = both.distance_type("cosine").rerank(RRFReranker()), "_relevance_score"
+        if conditions:
+            query = query.where(" AND ".join(conditions), prefilter=True)
+        rows = query.limit(limit).to_list()
+        return [{**row, "score": 1 - row[kind] if kind == "_distance" else row[kind]} for row in rows]
+
+
+def _connect(path: Path) -> Any:
+    try:
+        import lancedb
+    except ModuleNotFoundError:
+        raise WeftError("Knowledge bases stand on LanceDB; run: pip install 'weft[knowledge]'") from None
+    return lancedb.connect(str(path))
+
+
+def among(column: str, values: Sequence[str]) -> str:
+    """The SQL condition that a column is one of some values."""
+    return f"{column} IN ({', '.join(map(quoted, values))})"
+
+
+def labelled(label: str) -> str:
+    """The SQL condition that a row has a label."""
+    return f"array_has(labels, {quoted(label)})"
+
+
+def quoted(value: str) -> str:
+    """A value as SQL writes it."""
+    return "'" + value.replace("'", "''") + "'"

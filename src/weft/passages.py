@@ -1,0 +1,94 @@
+"""Long texts cut into passages: at the ends of sentences, with some overlap, each knowing where it stood.
+
+:func:`cut` is given a text and hands on spans of it. It knows no tokenizer and no file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+LONGEST = 800
+"""Characters of a passage, by default: about 200 tokens of English."""
+OVERLAP = 160
+"""Characters, at most, that a passage repeats of the one before it, by default."""
+
+Span = tuple[int, int]
+"""Where something begins and ends in a text, in characters."""
+
+_END = re.compile(r"""(?:[.!?…]+["'”’)\]]*(?=\s) | [。！？]+["'”’」』）]* | \n\s*\n)""", re.VERBOSE)
+_NO_END = re.compile(
+    r"""(?:^|[\s("'“‘\[])(?:[A-Z] | Mr | Mrs | Ms | Dr | Prof | St | Jr | Sr | vs | No | Nos | Fig | Figs | pp? | cf
+    | e\.g | i\.e | approx | Inc | Ltd | Co | Corp | Gen | Col | Sgt | Rev | Hon | Jan | Feb | Mar | Apr | Aug | Sept?
+    | Oct | Nov | Dec)\.$""",
+    re.VERBOSE,
+)
+
+
+def sentences(text: str) -> list[Span]:
+    """The sentences of a text, in order, without the space around them.
+
+    A sentence ends at a full stop, question or exclamation mark with space behind it (not at that of an initial or a
+    common abbreviation), at its Chinese and Japanese counterparts, and at an empty line.
+    """
+    ends = [
+        match.end()
+        for match in _END.finditer(text)
+        if not _NO_END.search(text[max(0, match.start() - 12) : match.end()])
+    ]
+    spans = []
+    for begin, end in zip([0, *ends], [*ends, len(text)], strict=True):
+        stripped = text[begin:end].strip()
+        if stripped:
+            first = begin + text[begin:end].index(stripped)
+            spans.append((first, first + len(stripped)))
+    return spans
+
+
+def cut(text: str, longest: int = LONGEST, overlap: int = OVERLAP) -> list[Span]:
+    """Passages of a text: as many whole sentences as fit, beginning with the last ones of the passage before.
+
+    A sentence that is longer than a passage is cut between words.
+
+    Args:
+        text: any text.
+        longest: characters of a passage, at most.
+        overlap: characters, at most, that a passage repeats.
+
+    Raises:
+        ValueError: ``longest`` is not above ``overlap``, or that is below zero.
+    """
+    if not 0 <= overlap < longest:
+        raise ValueError(f"longest={longest} and overlap={overlap}: a passage must be longer than what it repeats.")
+    pieces = [piece for span in sentences(text) for piece in _at_words(text, span, longest)]
+    passages: list[Span] = []
+    first = 0
+    while first < len(pieces):
+        begin, last = pieces[first][0], first
+        while last + 1 < len(pieces) and pieces[last + 1][1] - begin <= longest:
+            last += 1
+        passages.append((begin, pieces[last][1]))
+        if last + 1 == len(pieces):
+            break
+        following = last + 1
+        while following - 1 > first and _may_repeat(pieces, following - 1, last, longest, overlap):
+            following -= 1
+        first = following
+    return passages
+
+
+def _may_repeat(pieces: list[Span], first: int, last: int, longest: int, overlap: int) -> bool:
+    """Whether the passage after piece ``last`` can begin as early as at ``first``, and still hold something new."""
+    begin = pieces[first][0]
+    return pieces[last][1] - begin <= overlap and pieces[last + 1][1] - begin <= longest
+
+
+def _at_words(text: str, span: Span, longest: int) -> Iterator[Span]:
+    """A span in pieces of at most ``longest`` characters, cut at spaces where there are any."""
+    begin, end = span
+    while end - begin > longest:
+        place = text.rfind(" ", begin + longest // 2, begin + longest + 1)
+        place = begin + longest if place < 0 else place
+        yield begin, begin + len(text[begin:place].rstrip())
+        begin = place + (len(text[place:end]) - len(text[place:end].lstrip()))
+    yield begin, end
