@@ -33,7 +33,7 @@ from weft.pictures import PictureFeatures, View
 from weft.recipe import load_recipe
 from weft.rendering import about_a_picture
 from weft.tasks import CAPTION
-from weft.training import Trainer
+from weft.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 CAT = ROOT / "examples" / "cat.jpg"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +15,10 @@ from PIL import Image
 from woven import tokenizer, woven
 
 import weft
+from weft.cli import main
 from weft.processing import WeftProcessor
 from weft.quick import quick
-from weft.shipped import shipped
+from weft.shipped import shipped, woven_folder
 from weft.tasks import CAPTION, TITLE
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -54,6 +57,63 @@ def test_says_what_the_shipped_model_says(shipped_model, instruction):
 )
 def test_other_language_models_are_left_to_transformers(tmp_path, family, changes):
     assert quick(saved(tmp_path, family, **changes)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("generation_config.json", {"repetition_penalty": 1.3}),
+        ("generation_config.json", {"eos_token_id": [2, 5]}),
+        ("tokenizer_config.json", {"bos_token": {"content": "<s>"}}),
+    ],
+)
+def test_language_model_with_ways_of_its_own_is_left_to_transformers(tmp_path, name, changes):
+    folder = saved(tmp_path)
+    assert quick(folder) is not None
+    file = folder / "language_model" / name
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    assert quick(folder) is None
+
+
+@pytest.mark.parametrize("template", ["{% generation %}{% endgeneration %}", "{{ raise_exception('no') }}", "{% if"])
+def test_chat_template_that_asks_for_more_is_left_to_transformers(tmp_path, template):
+    folder = saved(tmp_path)
+    (folder / "language_model" / "chat_template.jinja").write_text(template)
+    assert quick(folder) is None
+
+
+def test_padding_that_a_tokenizer_file_asks_for_is_left_out(tmp_path, photo):
+    folder = saved(tmp_path)
+    expected = quick(folder).say(photo, CAPTION)
+    file = folder / "language_model" / "tokenizer.json"
+    padding = {"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0}
+    padding |= {"pad_type_id": 0, "pad_token": "<pad>"}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "padding": padding}))
+    assert quick(folder).say(photo, CAPTION) == expected
+
+
+def test_command_line_takes_the_short_way(tmp_path, photo, monkeypatch, capsys):
+    folder = saved(tmp_path / "model")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(photo.read_bytes()[:60])
+    monkeypatch.setattr("weft.cli._load", lambda name: pytest.fail("transformers was not to be needed"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
+    arguments = ["caption", photo, broken, "-", "--json", "--model", folder]
+    monkeypatch.setattr(sys, "argv", ["weft", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    shown = capsys.readouterr()
+    first, piped = (json.loads(line) for line in shown.out.splitlines())
+    assert stop.value.code == 1 and "broken.png can't be read" in shown.err
+    assert (first["picture"], piped["picture"]) == (str(photo), "-")
+    assert first["caption"] == piped["caption"] == quick(folder).say(photo, CAPTION).text
+
+
+def test_folder_named_like_the_shipped_weave_does_not_stand_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    assert woven_folder() == shipped("photos")
+    assert woven_folder("photos") == "photos"
 
 
 def test_folder_without_a_model_is_left_to_the_usual_errors(tmp_path):

@@ -19,11 +19,12 @@ from woven import encoder, tokenizer
 from weft.data import load_examples, rows_of
 from weft.errors import DataError, RecipeError, WeftError
 from weft.evaluation import evaluate, perplexity
-from weft.fastpath import Vocabulary
+from weft.fastpath import Vocabulary, own_attention
 from weft.making import weave
 from weft.recipe import Recipe, load_recipe
 from weft.tasks import CAPTION
-from weft.training import Trainer, train
+from weft.trainer import Trainer
+from weft.training import train
 
 COLOURS = ("red", "lime", "blue", "white")
 
@@ -126,14 +127,20 @@ def test_fast_way_learns_what_the_plain_way_learns(world, tmp_path):
 
 
 def test_woven_model_is_trained_on_a_file_of_conversations(world, tmp_path):
-    model = weave(world / "lm", vision=world / "vit", start=2, every=1)
+    model = weave(world / "lm", vision=world / "vit", start=2, every=1, feed_forward=32, connector_layers=0)
     before = perplexity(model, load_examples(world / "dev.jsonl"))
-    changes = {"epochs": 8, "batch_size": 4, "learning_rate": 1e-2, "warmup": 2, "features": str(tmp_path)}
-    trained = train(model, world / "train.jsonl", output=str(tmp_path / "run"), **changes)
+    model.processor.system_prompt = "Be brief."
+    changes = {"epochs": 8, "batch_size": 4, "learning_rate": 1e-2, "warmup": 2, "precision": "fp32"}
+    trained = train(model, world / "train.jsonl", output=tmp_path / "run", features=tmp_path, **changes)
     assert trained is model
     assert perplexity(model, load_examples(world / "dev.jsonl")) < 0.8 * before
+    kept = load_recipe(tmp_path / "run" / "recipe.yaml")
+    assert (kept.language_model, kept.system_prompt) == (str(world / "lm"), "Be brief.")
+    assert kept.weave["layers"] == model.weave().config.layers
     with pytest.raises(RecipeError, match="give data"):
         train(model)
+    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
+        train(model, world / "train.jsonl", epoch=3)
 
 
 def test_two_processes_learn_what_one_does(world, tmp_path):
@@ -141,11 +148,20 @@ def test_two_processes_learn_what_one_does(world, tmp_path):
     train(recipe(world, tmp_path / "one", weave={"start": 2, "every": 1, "connector_layers": 0}))
     fields = asdict(recipe(world, tmp_path / "two", weave={"start": 2, "every": 1, "connector_layers": 0}))
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields), encoding="utf-8")
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
-    command = [sys.executable, "-m", *launch, "--dynamo_backend=no", "-m", "weft", "train"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "weft",
+        "train",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*command, tmp_path / "recipe.yaml"], capture_output=True, text=True, env=environment)
+    done = subprocess.run([*launch, tmp_path / "recipe.yaml"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    assert log(tmp_path / "two")[0]["processes"] == 2
     one, two = (
         [line for line in log(tmp_path / name) if "loss" in line or "dev_loss" in line] for name in ("one", "two")
     )
@@ -177,6 +193,34 @@ def test_language_model_that_can_not_take_the_fast_way_is_trained_the_plain_way(
     trainer = Trainer(recipe(world, tmp_path / "out", share_prompts=share, **changes))
     trainer.run()
     assert all(line["loss"] == line["loss"] for line in log(tmp_path / "out") if "loss" in line)
+
+
+def test_answers_of_one_length_are_learned_from_what_stands_before_them_alone(world):
+    """Rows that need no padding have no mask either, and must not see ahead for that."""
+    model = language_model("llama")
+    ids = torch.randint(3, 128, (2, 8), generator=torch.Generator().manual_seed(0))
+    changed = torch.cat([ids[:, :-1], ids[:, -1:] % 100 + 3], 1)
+    with torch.no_grad(), own_attention(model):
+        assert model.config._attn_implementation == "weft"
+        first, second = (
+            model.model(one, attention_mask=torch.ones_like(one)).last_hidden_state for one in (ids, changed)
+        )
+    assert model.config._attn_implementation == "sdpa"
+    assert torch.equal(first[:, :-1], second[:, :-1])
+    with torch.no_grad():
+        torch.testing.assert_close(first, model.model(ids).last_hidden_state)
+
+
+def test_dev_pictures_are_shown_as_they_are_whatever_views_are_learned_from(world, tmp_path):
+    features = str(tmp_path / "features")
+    train(recipe(world, tmp_path / "out", views=["mirror"], features=features, epochs=2))
+    assert any("dev_loss" in line for line in log(tmp_path / "out"))
+
+
+def test_checkpoint_of_another_optimizer_is_refused(world, tmp_path):
+    train(recipe(world, tmp_path / "out", epochs=2))
+    with pytest.raises(DataError, match="another recipe"):
+        train(recipe(world, tmp_path / "out", epochs=4, optimizer="adamw"), resume=True)
 
 
 def test_encoder_runs_once_for_each_picture(world, tmp_path, monkeypatch):

@@ -87,8 +87,9 @@ def attention(
     if need_weights or _steps_are_faster(query, key, value):
         if grouped:
             key, value = (rows.repeat_interleave(query.shape[-3] // rows.shape[-3], -3) for rows in (key, value))
-        weights = scores(similarities(query, key), mask)
-        found = weighted_values(F.dropout(weights, dropout), value)
+        with torch.autocast(query.device.type, enabled=False):  # it would compute the steps in less than float32
+            weights = scores(similarities(query, key), mask)
+            found = weighted_values(F.dropout(weights, dropout), value)
         return (found, weights) if need_weights else found
 
     key_lead = (*lead[:-1], key.shape[-3]) if grouped else lead

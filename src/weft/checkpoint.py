@@ -40,7 +40,7 @@ def save_checkpoint(
         PartError: a frozen part has no id by which it could be found again, and ``merge`` is off.
     """
     if not merge:
-        _name_parts(model)
+        name_parts(model)
     folder.mkdir(parents=True, exist_ok=True)
     if merge:
         model.language_model.save_pretrained(folder / LANGUAGE_MODEL)
@@ -122,7 +122,7 @@ def load_checkpoint(
     return model.eval()
 
 
-def _name_parts(model: WeftModel) -> None:
+def name_parts(model: WeftModel) -> None:
     """Fill in id and hash of a language model that was given loaded, from where it was loaded.
 
     Raises:

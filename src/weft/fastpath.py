@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -34,20 +33,26 @@ OWN = "weft"
 
 @contextmanager
 def own_attention(language_model: PreTrainedModel) -> Iterator[None]:
-    """Within it a language model computes its attention as fusion layers do, which is quicker to learn through.
+    """Within it a language model on a CPU computes its attention as fusion layers do: quicker to learn through.
 
     A model that does not take its attention from transformers' registry keeps its own.
     """
     usual = language_model.config._attn_implementation
+    if usual != "sdpa" or language_model.device.type != "cpu" or not language_model._can_set_attn_implementation():
+        yield
+        return
     AttentionInterface.register(OWN, _attend)
-    AttentionMaskInterface.register(OWN, partial(sdpa_mask, allow_is_causal_skip=False))
-    if usual == "sdpa":
-        language_model.set_attn_implementation(OWN)
+    AttentionMaskInterface.register(OWN, _whole_mask)
+    language_model.set_attn_implementation(OWN)
     try:
         yield
     finally:
-        if usual == "sdpa":
-            language_model.set_attn_implementation(usual)
+        language_model.set_attn_implementation(usual)
+
+
+def _whole_mask(*args: Any, **options: Any) -> Any:
+    """A boolean mask, also where a kernel could be told that it is causal and needs none."""
+    return sdpa_mask(*args, **{**options, "allow_is_causal_skip": False})
 
 
 def _attend(

@@ -7,6 +7,7 @@ picture and view that the store lacks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,14 @@ from weft.processing import WeftProcessor
 from weft.progress import Reporter
 from weft.recipe import Recipe
 from weft.store import FeatureStore
+
+PROBED = 4
+"""Rows on which a run tries its way through the language model before the first step."""
+
+
+def store_folder(recipe: Recipe) -> Path:
+    """Where features are kept: runs of another precision have a folder of their own."""
+    return Path(recipe.features) if recipe.precision == "bf16" else Path(recipe.features) / recipe.precision
 
 
 class Feed:
@@ -47,7 +56,7 @@ class Feed:
         self.order = {row: index for index, row in enumerate(self.rows)}
         self.dev_examples = load_examples(recipe.dev)[: recipe.evaluate_limit] if recipe.dev else []
         self.dev_rows = rows_of(self.dev_examples, processor, share_prompts=recipe.share_prompts)
-        self.pictures = PictureFeatures(encoder, FeatureStore(recipe.features))
+        self.pictures = PictureFeatures(encoder, FeatureStore(store_folder(recipe)))
 
     def plan(self, epoch: int) -> list[list[list[Row]]]:
         """The steps of an epoch, each in parts of rows of like length; a step mixes parts of different lengths."""
@@ -70,8 +79,8 @@ class Feed:
         views = self.recipe.views
         chosen: list[tuple[str, View]] = []
         for row in rows:
-            number = 0 if epoch is None else (self.order[row] + epoch) % len(views)
-            chosen += [(picture, views[number]) for picture in row.pictures]
+            view: View = "plain" if epoch is None else views[(self.order[row] + epoch) % len(views)]
+            chosen += [(picture, view) for picture in row.pictures]
         return self.pictures.batch(chosen).to(self.device, torch.float32)
 
     def encode(self, reporter: Reporter) -> None:
@@ -81,5 +90,5 @@ class Feed:
             PictureError: a file can't be read.
         """
         wanted = [(picture, view) for row in self.rows for picture in row.pictures for view in self.recipe.views]
-        wanted += [(picture, "plain") for row in self.dev_rows for picture in row.pictures]
+        wanted += [(picture, "plain") for row in (*self.rows[:PROBED], *self.dev_rows) for picture in row.pictures]
         self.pictures.fill(wanted, reporter)

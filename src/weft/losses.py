@@ -61,7 +61,7 @@ class StepLoss(nn.Module):
         else:
             logits = self._logits(batch, features) if states is None else self.head(states).float()
             each = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
-        return each.sum() if weights is None else each @ torch.tensor(weights, device=each.device)
+        return each.sum() if weights is None else (each * torch.tensor(weights, device=each.device)).sum()
 
     def _states(self, batch: Batch, features: Float[Tensor, "M N D"], stored: bool) -> Float[Tensor, "L H"] | None:
         """The last hidden states at the places that predict, by the fast way; None where there is none."""

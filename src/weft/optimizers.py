@@ -31,7 +31,8 @@ def make_optimizer(module: nn.Module, name: Name, *, rate: float, weight_decay: 
     others: list[Tensor] = []
     for key, parameter in module.named_parameters():
         if parameter.requires_grad:
-            (matrices if parameter.ndim == 2 and "positions" not in key else others).append(parameter)
+            table = key.endswith(("positions", "queries"))  # learned embeddings: no matrix that anything goes through
+            (matrices if parameter.ndim == 2 and not table else others).append(parameter)
     if name == "muon":
         return MuonAdamW(matrices, others, rate=rate, weight_decay=weight_decay)
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

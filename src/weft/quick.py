@@ -30,12 +30,15 @@ from weft.rendering import about_a_picture, render
 from weft.tasks import LONGEST, Caption
 from weft.weaving import Weave, WeaveConfig
 
+Template = Callable[[list[dict[str, str]]], str]
+"""What makes a text of messages."""
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values of the text so far for each decoder layer, ``[B, kv_heads, T, head_dim]``."""
 
 
 def quick(folder: Path) -> Quick | None:
-    """A woven model for words about pictures; None where this module does not know its language model.
+    """A woven model for words about pictures; None where it may be more than this module knows: not a plain Llama, set
+    to generate in ways of its own, quantized, with several weaves, or with a chat template that asks for much.
 
     Args:
         folder: what ``save_pretrained`` wrote.
@@ -44,7 +47,7 @@ def quick(folder: Path) -> Quick | None:
         PartError: a frozen part can't be found, or is not the right one.
     """
     files = [folder / name for name in ("config.json", "processor_config.json", WEIGHTS)]
-    if torch.cuda.is_available() or not all(file.is_file() for file in files):
+    if not all(file.is_file() for file in files):
         return None
     config = json.loads(files[0].read_text(encoding="utf-8"))
     text = config.get("text_config") or {}
@@ -54,6 +57,7 @@ def quick(folder: Path) -> Quick | None:
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": True,
+        "quantization_config": None,
     }
     if any(text.get(name) != value for name, value in plain.items()) or len(config.get("weaves", {})) != 1:
         return None
@@ -61,9 +65,29 @@ def quick(folder: Path) -> Quick | None:
         return None
     part = resolve_named(folder / LANGUAGE_MODEL, config["language_model"], "language model").path
     needed = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", WEIGHTS)
-    if not all((part / name).is_file() for name in needed):
+    if not all((part / name).is_file() for name in needed) or not _generates_plainly(part, text["eos_token_id"]):
         return None
-    return Quick(folder, config, json.loads(files[1].read_text(encoding="utf-8")), part)
+    template = _template(part)
+    if template is None:
+        return None
+    return Quick(folder, config, json.loads(files[1].read_text(encoding="utf-8")), part, template)
+
+
+def _generates_plainly(part: Path, end: int) -> bool:
+    """Whether a language model's own settings for generation are transformers' defaults."""
+    file = part / "generation_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    usual = {
+        "_from_model_config",
+        "bos_token_id",
+        "eos_token_id",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "transformers_version",
+        "use_cache",
+    }
+    return set(settings) <= usual and settings.get("eos_token_id", end) == end
 
 
 class Quick:
@@ -74,16 +98,21 @@ class Quick:
         config: its ``config.json``.
         processor: its ``processor_config.json``.
         part: the folder of its language model.
+        template: its chat template.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], processor: dict[str, Any], part: Path) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], processor: dict[str, Any], part: Path, template: Template
+    ) -> None:
         from tokenizers import Tokenizer
 
         (name, fields), dtype = next(iter(config["weaves"].items())), getattr(torch, config["dtype"])
         self.text = config["text_config"]
         self.decoder = Decoder(self.text, load_file(part / WEIGHTS), dtype)
         self.tokenizer = Tokenizer.from_file(str(part / "tokenizer.json"))
-        self.template = _template(part)
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.template = template
         self.system_prompt = processor["system_prompt"]
         encoder = resolve_named(folder / ENCODERS / name, fields["encoder"], f"encoder of the weave {name!r}")
         self.encoder: VisionEncoder = load_vision_encoder(encoder)
@@ -223,12 +252,27 @@ def _rotate(x: Float[Tensor, "B heads T D"], cos: Float[Tensor, "T D"], sin: Flo
     return x * cos + torch.cat((-second, first), -1) * sin
 
 
-def _template(part: Path) -> Callable[[list[dict[str, str]]], str]:
-    """The chat template of a tokenizer, as a function of messages that ends where the assistant is to speak."""
+def _template(part: Path) -> Template | None:
+    """The chat template of a tokenizer, as a function of messages that ends where the assistant is to speak.
+
+    None where it uses what is transformers' own.
+    """
+    from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((part / "chat_template.jinja").read_text(encoding="utf-8"))
     settings = json.loads((part / "tokenizer_config.json").read_text(encoding="utf-8"))
-    special = {name: value for name, value in settings.items() if name.endswith("_token") and isinstance(value, str)}
-    return lambda messages: template.render(messages=messages, add_generation_prompt=True, **special)
+    special = {name: value for name, value in settings.items() if name.endswith("_token")}
+    if not all(isinstance(value, (str, type(None))) for value in special.values()):
+        return None
+    special |= {"tools": None, "documents": None}
+
+    def apply(messages: list[dict[str, str]]) -> str:
+        return template.render(messages=messages, add_generation_prompt=True, **special)
+
+    try:
+        template = environment.from_string((part / "chat_template.jinja").read_text(encoding="utf-8"))
+        apply([{"role": "system", "content": ""}, {"role": "user", "content": "?"}])
+    except TemplateError:
+        return None
+    return apply

@@ -51,7 +51,7 @@ class Recipe:
         share_prompts: whether rows with the same pictures and prompt are computed as one.
         store_hidden: whether the hidden states below the first fusion layer are kept on disk.
         sampled_vocabulary: words outside the training set's own that are drawn for each step's softmax; None to
-            compute the whole vocabulary.
+            compute the whole vocabulary. With ``reward`` there are the training set's own alone, or all.
         evaluate_every: steps between evaluations on ``dev``, and between checkpoints.
         metric: what decides which weights are kept: the ``"loss"`` on ``dev``, or ``"cider"`` of greedy captions.
         evaluate_limit: examples of ``dev`` that an evaluation looks at; None for all.
@@ -116,13 +116,7 @@ def load_recipe(path: str | Path) -> Recipe:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict):
         raise RecipeError(f"{path} holds no mapping; a recipe has at least 'data' and 'output'.")
-    hints = typing.get_type_hints(Recipe)
-    for key, value in fields.items():
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            known = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(hints)}."
-            raise RecipeError(f"{path}: unknown key {key!r}; {known}")
-        fields[key] = _typed(value, hints[key], f"{path}: {key}")
+    fields = _checked(fields, f"{path}: ")
     missing = [f.name for f in dataclasses.fields(Recipe) if f.name in ("data", "output") and f.name not in fields]
     if missing:
         raise RecipeError(f"{path}: {missing[0]!r} is missing.")
@@ -131,6 +125,27 @@ def load_recipe(path: str | Path) -> Recipe:
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None
     return _beside(recipe, path.parent)
+
+
+def changed(recipe: Recipe, **changes: Any) -> Recipe:
+    """A recipe with some fields changed; paths may be given as such.
+
+    Raises:
+        RecipeError: a field is unknown (the near one is suggested), or a value is of another type.
+    """
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in changes.items()}
+    return dataclasses.replace(recipe, **_checked(plain, ""))
+
+
+def _checked(fields: dict[Any, Any], where: str) -> dict[str, Any]:
+    """Fields of a recipe, each known and of the right type."""
+    hints = typing.get_type_hints(Recipe)
+    for key in fields:
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            known = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(hints)}."
+            raise RecipeError(f"{where}unknown key {key!r}; {known}")
+    return {key: _typed(value, hints[key], f"{where}{key}") for key, value in fields.items()}
 
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:

@@ -31,6 +31,7 @@ def save_run(
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
     tensors |= {f"average.{name}": tensor for name, tensor in zip(parameters, averages, strict=False)}
     tensors["random"] = torch.get_rng_state()
+    fields = {**fields, "optimizer": type(optimizer).__name__}
     partial = path.with_suffix(".partial")
     kept = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     save_file(kept, partial, metadata={"state": json.dumps(fields)})
@@ -42,10 +43,13 @@ def load_run(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, av
     """Put a run back where it stood; returns the plain values.
 
     Raises:
-        DataError: the file is of a run with other shapes.
+        DataError: the file is of a run with other shapes, or with another optimizer.
     """
     with safe_open(path, framework="pt") as file:
         fields = json.loads(file.metadata()["state"])
+    another = DataError(f"{path} is of another recipe; remove it, or give another output folder.")
+    if fields.get("optimizer") != type(optimizer).__name__:
+        raise another
     tensors = load_file(path)
     kept: dict[str, dict[str, Tensor]] = {}
     for full in tensors:
@@ -61,7 +65,7 @@ def load_run(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, av
                 key: tensor.to("cpu" if key == "step" else parameter.device) for key, tensor in kept[name].items()
             }
     except (KeyError, RuntimeError):
-        raise DataError(f"{path} is of another recipe; remove it, or give another output folder.") from None
+        raise another from None
     torch.set_rng_state(tensors["random"])
     return fields
 

@@ -25,5 +25,7 @@ def shipped(name: str) -> Path:
 
 def woven_folder(name_or_path: str | Path | None = None) -> str | Path:
     """Where a woven model lies: that of a shipped weave (``"photos"``, the default), or the path or Hub id as given."""
-    name = SHIPPED[0] if name_or_path is None else name_or_path
-    return shipped(str(name)) if str(name) in SHIPPED and not Path(name).exists() else name
+    if name_or_path is None:
+        return shipped(SHIPPED[0])
+    is_name = str(name_or_path) in SHIPPED and not Path(name_or_path).exists()
+    return shipped(str(name_or_path)) if is_name else name_or_path
