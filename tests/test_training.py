@@ -130,7 +130,7 @@ def test_woven_model_is_trained_on_a_file_of_conversations(world, tmp_path):
     model = weave(world / "lm", vision=world / "vit", start=2, every=1, feed_forward=32, connector_layers=0)
     before = perplexity(model, load_examples(world / "dev.jsonl"))
     model.processor.system_prompt = "Be brief."
-    changes = {"epochs": 8, "batch_size": 4, "learning_rate": 1e-2, "warmup": 2, "precision": "fp32"}
+    changes = {"epochs": 30, "batch_size": 4, "learning_rate": 1e-2, "warmup": 2, "precision": "fp32"}
     trained = train(model, world / "train.jsonl", output=tmp_path / "run", features=tmp_path, **changes)
     assert trained is model
     assert perplexity(model, load_examples(world / "dev.jsonl")) < 0.8 * before
