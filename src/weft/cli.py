@@ -233,7 +233,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
 ) -> None:
-    """Train a weave from a recipe; for several processes, `accelerate launch -m weft train recipe.yaml`.
+    """Train a weave from a recipe; for several processes, `torchrun --nproc_per_node 2 -m weft train recipe.yaml`.
 
     **Examples**
 

@@ -215,15 +215,11 @@ class Vocabulary:
     def each_loss(
         self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, " L"], head: nn.Linear
     ) -> Float[Tensor, " L"]:
-        """Cross-entropy of each target among the seen words alone, as they are sampled with :meth:`only_seen`."""
+        """Cross-entropy of each target among the seen words alone, as :mod:`weft.sampling` draws them."""
         words = self.seen.to(hidden.device)
         bias = None if head.bias is None else head.bias[words]
         logits = F.linear(hidden, head.weight[words], bias).float()
         return F.cross_entropy(logits, self._places(targets), reduction="none")
-
-    def only_seen(self, _: Int[Tensor, "B T"], scores: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
-        """A logits processor for ``generate``: words that training has not seen are not said."""
-        return scores.index_fill(1, self.rest.to(scores.device), -math.inf)
 
     def _places(self, targets: Int[Tensor, " L"]) -> Int[Tensor, " L"]:
         return torch.searchsorted(self.seen.to(targets.device), targets)

@@ -170,7 +170,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
                 has fewer. Left out, the only picture of every row is seen from the first column on.
             memories: memories that have been read and placed already (:meth:`place`), at most one for each weave.
             columns: columns of the whole text that ``input_ids`` are; by default those that follow the cache.
-            **kwargs: for the language model (``labels``, ``past_key_values``, ...).
+            **kwargs: for the language model (``labels``, ``cache``, ...).
         """
         if pixel_values is not None:
             seen = self.see(pixel_values, image_positions)
@@ -182,7 +182,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             kwargs["attention_mask"] = attention_mask
         if memories and columns is None:
             tokens = (kwargs["inputs_embeds"] if input_ids is None else input_ids).shape[1]
-            cache = kwargs.get("past_key_values")
+            cache = kwargs.get("cache", kwargs.get("past_key_values"))
             start = 0 if cache is None else int(cache.get_seq_length())
             columns = torch.arange(start, start + tokens)
         with self.looking_at(memories or (), columns):

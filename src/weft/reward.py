@@ -18,9 +18,10 @@ from torch import Tensor
 
 from weft.data import Row
 from weft.fastpath import Vocabulary
-from weft.memory import Memory, Placement
+from weft.memory import Memory, Placement, ReadMemory
 from weft.metrics import CiderD
 from weft.model import WeftModel
+from weft.sampling import sample
 
 LONGEST = 24
 """Tokens after which a sample is cut off."""
@@ -98,26 +99,34 @@ class SelfCritical:
         training = self.model.training
         self.model.eval()
         for prompt, group in alike.items():
-            items = [first[row] + number for row in group for number in range(len(row.pictures))]
-            counter = iter(range(len(items)))
-            placement = Placement.of([[(next(counter), column) for column in row.columns] for row in group])
-            placed = self.model.place(self.model.weave(self.weave).read(Memory(features[items], ())), placement)
-            ids = torch.tensor([prompt] * len(group), device=features.device)
-            options: dict[str, Any] = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
-            if self.vocabulary is not None:
-                options["logits_processor"] = [self.vocabulary.only_seen]
-            output = self.model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                memories=[] if placed is None else [placed],
-                num_return_sequences=self.samples,
-                max_new_tokens=LONGEST,
-                **options,
-            )
-            answers = [self._until_end(row) for row in output[:, len(prompt) :].tolist()]
+            chosen = [first[row] + number for row in group for number in range(len(row.pictures))]
+            counter = iter(range(len(chosen)))
+            items = [[(next(counter), column) for column in row.columns] for row in group]
+            read = self.model.weave(self.weave).read(Memory(features[chosen], ())) if chosen else None
+            answers = self._answers(read, items, prompt)
             for number, row in enumerate(group):
                 yield row, answers[number * self.samples : (number + 1) * self.samples]
         self.model.train(training)
+
+    def _answers(
+        self, read: ReadMemory | None, items: list[list[tuple[int, int]]], prompt: Sequence[int]
+    ) -> list[list[int]]:
+        """Samples for each row, row by row: among the training set's words where training knows them, or among all."""
+        end = self.model.generation_config.eos_token_id
+        if self.vocabulary is not None and isinstance(end, int):
+            options: dict[str, Any] = {"end": end, "longest": LONGEST}
+            return sample(self.model, read, items, prompt, self.samples, self.vocabulary, **options)
+        placed = None if read is None else self.model.place(read, Placement.of(items))
+        ids = torch.tensor([list(prompt)] * len(items), device=self.model.device)
+        options = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, "max_new_tokens": LONGEST}
+        output = self.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            memories=[] if placed is None else [placed],
+            num_return_sequences=self.samples,
+            **options,
+        )
+        return [self._until_end(row) for row in output[:, len(prompt) :].tolist()]
 
     def _until_end(self, tokens: list[int]) -> list[int]:
         """Tokens up to the one that ends the text, which is learned as well."""
