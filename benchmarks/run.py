@@ -121,6 +121,7 @@ def training(repeats: int, folder: Path) -> dict[str, Any]:
         load_recipe(ROOT / "recipes" / "photos.yaml"),
         data=str(conversations(folder)),
         dev=None,
+        metric="loss",
         output=str(folder / "run"),
         features=str(folder / "features"),
         evaluate_every=10**9,
