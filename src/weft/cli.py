@@ -21,7 +21,7 @@ from weft.errors import PictureError, WeftError
 
 if TYPE_CHECKING:
     from weft.parts import Part
-    from weft.tasks import Caption
+    from weft.tasks import Caption, Task
 
 PICTURES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 """Files of a folder that are taken for pictures."""
@@ -97,7 +97,7 @@ def title(
     _say("title", pictures, beams, explain, as_json, model)
 
 
-def _say(task: str, sources: list[str], beams: int, explain: Path | None, as_json: bool, model: str | None) -> None:
+def _say(task: Task, sources: list[str], beams: int, explain: Path | None, as_json: bool, model: str | None) -> None:
     """Caption or title each picture; one that can't be read is reported, and the rest goes on."""
     found = list(_files(sources))
     if explain is not None and len(found) > 1:
@@ -126,16 +126,15 @@ def _say(task: str, sources: list[str], beams: int, explain: Path | None, as_jso
         raise typer.Exit(1)
 
 
-def _answerer(task: str, model: str | None, beams: int, explain: bool) -> Callable[[Any], Caption]:
+def _answerer(task: Task, model: str | None, beams: int, explain: bool) -> Callable[[Any], Caption]:
     """What answers about a picture: the short way where there is one, which spares importing transformers."""
     from weft.quick import quick
     from weft.shipped import woven_folder
-    from weft.tasks import CAPTION, TITLE
+    from weft.tasks import INSTRUCTIONS
 
     fast = None if explain else quick(Path(woven_folder(model)))
     if fast is not None:
-        instruction = {"caption": CAPTION, "title": TITLE}[task]
-        return lambda picture: fast.say(picture, instruction, beams=beams)
+        return lambda picture: fast.say(picture, INSTRUCTIONS[task], beams=beams)
     woven = _load(model)
     return lambda picture: getattr(woven, task)(picture, beams=beams, explain=explain)
 

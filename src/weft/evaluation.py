@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -21,10 +21,7 @@ from weft.memory import Memory, Placement
 from weft.metrics import bleu, cider_d, rouge_l
 from weft.model import WeftModel
 from weft.progress import Reporter
-from weft.tasks import CAPTION, TITLE
-
-Task = Literal["caption", "title"]
-INSTRUCTIONS: dict[Task, str] = {"caption": CAPTION, "title": TITLE}
+from weft.tasks import INSTRUCTIONS, Task
 
 
 def evaluate(

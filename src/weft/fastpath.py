@@ -41,8 +41,6 @@ def own_attention(language_model: PreTrainedModel) -> Iterator[None]:
     if usual != "sdpa" or language_model.device.type != "cpu" or not language_model._can_set_attn_implementation():
         yield
         return
-    AttentionInterface.register(OWN, _attend)
-    AttentionMaskInterface.register(OWN, _whole_mask)
     language_model.set_attn_implementation(OWN)
     try:
         yield
@@ -68,6 +66,10 @@ def _attend(
     if scaling is not None:
         query = query * (scaling * math.sqrt(query.shape[-1]))
     return attention(query, key, value, attention_mask).transpose(1, 2), None
+
+
+AttentionInterface.register(OWN, _attend)
+AttentionMaskInterface.register(OWN, _whole_mask)
 
 
 class UpperStack:
@@ -204,8 +206,7 @@ class Vocabulary:
         device = hidden.device
         drawn = self.rest[torch.randint(len(self.rest), (self.sample,))] if self.sample else self.rest[:0]
         words = torch.cat([self.seen, drawn]).to(device)
-        bias = None if head.bias is None else head.bias[words]
-        logits = F.linear(hidden, head.weight[words], bias).float()
+        logits = F.linear(hidden, *head_of(head, words)).float()
         if self.sample:
             weight = torch.zeros(len(words), device=device)
             weight[len(self.seen) :] = math.log(len(self.rest) / self.sample)
@@ -216,13 +217,16 @@ class Vocabulary:
         self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, " L"], head: nn.Linear
     ) -> Float[Tensor, " L"]:
         """Cross-entropy of each target among the seen words alone, as :mod:`weft.sampling` draws them."""
-        words = self.seen.to(hidden.device)
-        bias = None if head.bias is None else head.bias[words]
-        logits = F.linear(hidden, head.weight[words], bias).float()
+        logits = F.linear(hidden, *head_of(head, self.seen.to(hidden.device))).float()
         return F.cross_entropy(logits, self._places(targets), reduction="none")
 
     def _places(self, targets: Int[Tensor, " L"]) -> Int[Tensor, " L"]:
         return torch.searchsorted(self.seen.to(targets.device), targets)
+
+
+def head_of(head: nn.Linear, words: Int[Tensor, " W"]) -> tuple[Float[Tensor, "W H"], Float[Tensor, " W"] | None]:
+    """Weight and bias of a projection onto the vocabulary, for some of its words."""
+    return head.weight[words], None if head.bias is None else head.bias[words]
 
 
 def losses_agree(fast: float, plain: float, tolerance: float = 0.01) -> bool:

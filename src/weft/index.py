@@ -69,15 +69,11 @@ class Index:
         columns = self.table.search().select(["source", "mark"]).limit(max(1, len(self))).to_arrow()
         return dict(zip(columns["source"].to_pylist(), columns["mark"].to_pylist(), strict=True))
 
-    def remove(self, sources: Sequence[str]) -> None:
-        """Remove the passages of some sources."""
-        if sources:
-            self.table.delete(among("source", sources))
-
     def replace(self, sources: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Put passages in the place of those that their sources had, in one transaction."""
         if not rows:
-            self.remove(sources)
+            if sources:
+                self.table.delete(among("source", sources))
             return
         merge = self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         merge.when_not_matched_by_source_delete(among("source", sources)).execute(list(rows))

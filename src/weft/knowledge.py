@@ -10,7 +10,7 @@ interrupted goes on where it stopped, and until it is done readers see what they
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,12 +21,13 @@ from weft.errors import DataError, WeftError
 from weft.index import Index, among, labelled
 from weft.memory import content_hash
 from weft.passages import LONGEST, OVERLAP, cut
+from weft.sentences import PART as SENTENCE_ENCODER
+from weft.sentences import sentence_vectors
 
 FOLDER = ".weft"
 """The index's folder, within that of the documents."""
 BATCH = 2000
 """Passages that are written at once, at least."""
-SEMANTIC = "all-minilm-l6-v2"
 
 Mode = Literal["text", "semantic", "hybrid"]
 """How to search: by words (BM25), by meaning (vectors of a sentence encoder), or by both (reciprocal rank fusion)."""
@@ -114,10 +115,8 @@ class KnowledgeBase:
         index, result = Index.to_write(self.path), Update()
         known = index.marks()
         files = {str(path.relative_to(self.folder).as_posix()): path for path in self._files()}
-        if gone := [source for source in known if source not in files]:
-            index.remove(gone)
-            result.removed = len(gone)
-        replaced: list[str] = []
+        replaced = [source for source in known if source not in files]
+        result.removed = len(replaced)
         rows: list[dict[str, Any]] = []
         for number, (source, path) in enumerate(files.items(), 1):
             try:
@@ -129,7 +128,7 @@ class KnowledgeBase:
             except (DataError, OSError) as error:
                 result.failed.append(str(error))
                 if source in known:  # its passages would cite what is no longer there
-                    index.remove([source])
+                    replaced.append(source)
                 continue
             replaced.append(source)
             if source in known:
@@ -155,7 +154,7 @@ class KnowledgeBase:
 
     def _settings(self) -> str:
         """What a passage depends on beside its file; where it changes, files are indexed anew."""
-        return f"1 {LONGEST} {OVERLAP} {SEMANTIC if self.semantic else ''}"
+        return f"1 {LONGEST} {OVERLAP} {SENTENCE_ENCODER if self.semantic else ''}"
 
     def _rows(self, source: str, path: Path, mark: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [
@@ -230,8 +229,4 @@ class KnowledgeBase:
             for row in found
         ]
 
-    @staticmethod
-    def _vectors(texts: Sequence[str]) -> list[list[float]]:
-        from weft.sentences import sentence_vectors
-
-        return sentence_vectors(texts)
+    _vectors = staticmethod(sentence_vectors)

@@ -148,19 +148,20 @@ class Quick:
             chances = logits.float().log_softmax(-1) + torch.tensor([beam.total for beam in running])[:, None]
             best = chances.flatten().topk(1 if beams == 1 else 2 * beams)
             tried = [
-                (running[place // chances.shape[1]], place // chances.shape[1], place % chances.shape[1], total)
+                (*divmod(place, chances.shape[1]), total)
                 for place, total in zip(best.indices.tolist(), best.values.tolist(), strict=True)
             ]
-            finished += [_Beam(beam.tokens, total, length) for beam, _, token, total in tried[:beams] if token == end]
+            ended = [(row, total) for row, token, total in tried[:beams] if token == end]
+            finished += [_Beam(running[row].tokens, total, length) for row, total in ended]
             finished = sorted(finished, key=lambda beam: -beam.score)[:beams]
-            open_ = torch.tensor([-1e9 if token == end else total for _, _, token, total in tried])
-            going = [tried[index] for index in open_.topk(beams).indices.tolist() if tried[index][2] != end]
-            running = [_Beam((*beam.tokens, token), total, length) for beam, _, token, total in going]
+            open_ = torch.tensor([-1e9 if token == end else total for _, token, total in tried])
+            going = [tried[index] for index in open_.topk(beams).indices.tolist() if tried[index][1] != end]
+            running = [_Beam((*running[row].tokens, token), total, length) for row, token, total in going]
             if not running or (len(finished) == beams and running[0].score <= finished[-1].score):
                 break
-            parents = torch.tensor([row for _, row, _, _ in going])
+            parents = torch.tensor([row for row, _, _ in going])
             cache[:] = [(keys[parents], values[parents]) for keys, values in cache]
-            tokens = torch.tensor([[token] for _, _, token, _ in going])
+            tokens = torch.tensor([[token] for _, token, _ in going])
             logits = self.decoder(tokens, cache, self.weave, memory)
         return max(finished + (running if length == LONGEST else []), key=lambda beam: beam.score)
 

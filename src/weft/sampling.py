@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from weft.batch import BatchMemory
-from weft.fastpath import Vocabulary
+from weft.fastpath import Vocabulary, head_of
 from weft.memory import Placement, ReadMemory
 from weft.model import WeftModel
 
@@ -51,7 +51,7 @@ def sample(
     device, language_model = model.device, model.language_model
     head = cast(nn.Linear, model.get_output_embeddings())
     words = vocabulary.seen.to(device)
-    weight, bias = head.weight[words], None if head.bias is None else head.bias[words]
+    weight, bias = head_of(head, words)
     cache = DynamicCache(config=language_model.config)
 
     def run(tokens: Tensor, memory: BatchMemory | None, column: int) -> Tensor:
@@ -61,15 +61,15 @@ def sample(
             output = language_model.base_model(input_ids=tokens, cache=cache, use_cache=True)
         return output.last_hidden_state[:, -1]
 
-    def placed(rows: Sequence[int]) -> BatchMemory | None:
-        return None if read is None else model.place(read, Placement.of([items[row // count] for row in rows]))
+    def placed(held: Sequence[Sequence[tuple[int, int]]]) -> BatchMemory | None:
+        return None if read is None else model.place(read, Placement.of(held))
 
-    first = None if read is None else model.place(read, Placement.of(items))
-    states = run(torch.tensor([list(prompt)] * len(items), device=device), first, 0).repeat_interleave(count, 0)
+    memory = placed(items)
+    states = run(torch.tensor([list(prompt)] * len(items), device=device), memory, 0).repeat_interleave(count, 0)
     cache.batch_repeat_interleave(count)
     answers: list[list[int]] = [[] for _ in range(len(items) * count)]
     rows = list(range(len(answers)))  # those that are computed; an ended one is dropped once half of them have ended
-    memory = placed(rows)
+    memory = None if memory is None else memory.repeat_rows(count)
     for step in range(longest):
         chances = F.linear(states.to(weight.dtype), weight, bias).float().softmax(-1)
         tokens = words[chances.multinomial(1)[:, 0]]
@@ -85,6 +85,6 @@ def sample(
             kept = torch.tensor(going, device=device)
             cache.batch_select_indices(kept)
             tokens, rows = tokens[kept], [rows[place] for place in going]
-            memory = placed(rows)
+            memory = placed([items[row // count] for row in rows])
         states = run(tokens[:, None], None if memory is None else memory.after_prompt(), len(prompt) + step)
     return answers

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from PIL import Image
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CAPTION = "Describe the picture."
 TITLE = "Give the picture a title."
+Task = Literal["caption", "title"]
+INSTRUCTIONS: dict[Task, str] = {"caption": CAPTION, "title": TITLE}
 LONGEST = 60
 """Tokens after which an answer is cut off."""
 

@@ -222,12 +222,18 @@ class Trainer:
 
     def _loss(self, rows: Sequence[Row], hidden: HiddenStore | None) -> float:
         """The loss a token of some rows, from stored hidden states or without."""
-        batch, self.step_module.hidden = self.feed.batch(rows), hidden
+        self.step_module.hidden = hidden
         try:
-            with self._autocast():
-                return float(self.step_module(batch, self.feed.features(rows, None), full=True)) / len(batch.targets)
+            total, tokens = self._summed(rows)
+            return total / tokens
         finally:
             self.step_module.hidden = None
+
+    def _summed(self, rows: Sequence[Row]) -> tuple[float, int]:
+        """The loss of rows as evaluation sees it, summed over their learned tokens, and how many those are."""
+        batch = self.feed.batch(rows)
+        with self._autocast():
+            return float(self.step_module(batch, self.feed.features(rows, None), full=True)), len(batch.targets)
 
     def _fill_hidden(self, hidden: HiddenStore, reporter: Reporter) -> None:
         rows = [row for row in (*self.feed.rows, *self.feed.dev_rows) if hidden.key(row) not in hidden.store]
@@ -262,14 +268,9 @@ class Trainer:
     @torch.no_grad()
     def _dev_loss(self) -> float:
         self.model.eval()
-        total = tokens = 0.0
-        order = sorted(self.feed.dev_rows, key=len)
-        with self._autocast():
-            for start in range(0, len(order), self.recipe.batch_size):
-                batch = self.feed.batch(order[start : start + self.recipe.batch_size])
-                total += float(self.step_module(batch, self.feed.features(batch.rows, None), full=True))
-                tokens += len(batch.targets)
-        return total / tokens
+        order, size = sorted(self.feed.dev_rows, key=len), self.recipe.batch_size
+        sums = [self._summed(order[start : start + size]) for start in range(0, len(order), size)]
+        return sum(total for total, _ in sums) / sum(tokens for _, tokens in sums)
 
     def _dev_cider(self) -> float:
         self.model.eval()
