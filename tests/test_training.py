@@ -226,12 +226,12 @@ def test_checkpoint_of_another_optimizer_is_refused(world, tmp_path):
 def test_encoder_runs_once_for_each_picture(world, tmp_path, monkeypatch):
     first = Trainer(recipe(world, tmp_path / "a", features=str(tmp_path / "features"), epochs=1))
     calls = []
-    encode = first.feed.pictures.encode
-    first.feed.pictures.encode = lambda some: calls.extend(some) or encode(some)
+    encode = first.feed.held.encode
+    first.feed.held.encode = lambda some: calls.extend(some) or encode(some)
     first.run()
     assert len(calls) == len(set(calls)) == 16
     second = Trainer(recipe(world, tmp_path / "b", features=str(tmp_path / "features"), epochs=1))
-    second.feed.pictures.encode = lambda some: pytest.fail("a picture was encoded again")
+    second.feed.held.encode = lambda some: pytest.fail("a picture was encoded again")
     second.run()
 
 

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from weft.copying import CopyGate, Shares, mixed
 from weft.fusion import GatedCrossAttention
-from weft.memory import KeyValues, Placement, ReadMemory, Sees
+from weft.memory import CopyKeys, KeyValues, Placement, ReadMemory, Sees
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +31,9 @@ class BatchMemory:
         rows: the rows of the batch that have memory, ``[R]``; None when all have.
         placement: which items those rows hold, and from which column on.
         sees: what a text token looks at.
-        tokens: tokens of one item.
+        owners: for each memory token the place of its item among its row's, ``[G, S]``.
         mask: True where a memory token is real, ``[G, S]``; None when all are.
+        copying: the tokens as a copy gate finds them, ``[G, S, width]``; None for a weave that does not copy.
         settled: whether all text that is computed stands after all items, as in every step after the prompt.
     """
 
@@ -40,8 +42,9 @@ class BatchMemory:
     rows: Int[Tensor, " R"] | None
     placement: Placement
     sees: Sees
-    tokens: int
+    owners: Int[Tensor, "G S"]
     mask: Bool[Tensor, "G S"] | None = None
+    copying: CopyKeys | None = None
     settled: bool = False
 
     @property
@@ -72,10 +75,12 @@ class BatchMemory:
             return None
         if self.settled:
             columns = torch.full_like(columns, torch.iinfo(torch.long).max)
-        visible = placement.visible(columns.to(placement.items.device), self.sees).repeat_interleave(self.tokens, -1)
+        begun = placement.visible(columns.to(placement.items.device), self.sees)
+        times = len(begun) // len(self.owners)
+        visible = begun.gather(-1, self.owners.repeat_interleave(times, 0)[:, None].expand(-1, len(columns), -1))
         if self.mask is None:
             return visible
-        return visible & self.mask.repeat_interleave(len(visible) // len(self.mask), 0)[:, None]
+        return visible & self.mask.repeat_interleave(times, 0)[:, None]
 
     def fuse(
         self,
@@ -102,6 +107,43 @@ class BatchMemory:
             folded = folded.to(layer.q_proj.weight.dtype)
         fused = layer(folded, keyvalues, visible).reshape(reading.shape).to(hidden.dtype)
         return fused if rows is None else hidden.index_copy(0, rows.to(hidden.device), fused)
+
+    def shares(
+        self, gate: CopyGate, hidden: Float[Tensor, "B T H"], visible: Bool[Tensor, "R T S"] | None
+    ) -> tuple[Shares, Int[Tensor, "R S"]]:
+        """How the rows that have memory divide their next words, and the tokens that they may copy.
+
+        Args:
+            gate: the weave's copy gate.
+            hidden: the language model's last hidden states.
+            visible: what :meth:`visible` gave for these columns.
+        """
+        assert self.copying is not None
+        hidden = hidden if self.rows is None else hidden[self.rows.to(hidden.device)]
+        groups = len(self.copying.ids)
+        folded = hidden.reshape(groups, -1, hidden.shape[-1])
+        if not torch.is_autocast_enabled(hidden.device.type):
+            folded = folded.to(gate.q_proj.weight.dtype)
+        if visible is not None:
+            visible = visible.to(hidden.device).reshape(groups, -1, visible.shape[-1])
+        shares = gate(folded, self.copying, visible)
+        rows, tokens = hidden.shape[:2]
+        ids = self.copying.ids.repeat_interleave(rows // groups, 0)
+        return Shares(shares.copied.reshape(rows, tokens, -1), shares.generated.reshape(rows, tokens)), ids
+
+    def mix(
+        self,
+        gate: CopyGate,
+        hidden: Float[Tensor, "B T H"],
+        logits: Float[Tensor, "B T V"],
+        visible: Bool[Tensor, "R T S"] | None,
+    ) -> Float[Tensor, "B T V"]:
+        """Logits with what is copied mixed in, for the rows that have memory; the others pass untouched."""
+        shares, ids = self.shares(gate, hidden, visible)
+        if self.rows is None:
+            return mixed(logits, shares, ids)
+        rows = self.rows.to(logits.device)
+        return logits.index_copy(0, rows, mixed(logits[rows], shares, ids))
 
 
 def arrange(read: ReadMemory, placement: Placement, sees: Sees = "all") -> BatchMemory | None:
@@ -134,29 +176,65 @@ def arrange(read: ReadMemory, placement: Placement, sees: Sees = "all") -> Batch
     alike = len({length for _, length in runs}) == 1
     groups = [items for items, _ in runs] if alike else [tuple(row) for row in table]
     items = torch.tensor(groups, device=device)
-    layers = tuple(_gather(layer, items) for layer in read.layers)
-    mask = layers[0].mask
+    order = _Order.of(read, items)
     return BatchMemory(
         weave=read.weave,
-        layers=tuple(replace(layer, mask=None) for layer in layers),
+        layers=tuple(replace(order.keyvalues(layer), mask=None) for layer in read.layers),
         rows=rows,
         placement=placement.to(device),
         sees=sees,
-        tokens=read.tokens,
-        mask=mask,
+        owners=order.owners,
+        mask=order.mask,
+        copying=None if read.copying is None else read.copying.map(order.lay),
     )
 
 
-def _gather(layer: KeyValues, items: Int[Tensor, "G I"]) -> KeyValues:
-    """The items of each group side by side, ``[G, kv_heads, I·N, head_dim]``; a view where that is all there is."""
-    width = items.shape[1]
-    device = layer.keys.device
-    if width == 1 and items.flatten().tolist() == list(range(len(layer.keys))):
-        return layer
-    index = items.to(device).clamp(min=0)
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """Where the tokens of each group's items come to lie: one item behind the other, padding left out.
 
-    def side_by_side(tensor: Float[Tensor, "M kv_heads N head_dim"]) -> Float[Tensor, "G kv_heads S head_dim"]:
-        return tensor[index].transpose(1, 2).flatten(2, 3)
+    Attributes:
+        items: index of each group's items, ``[G, I]``, -1 where a group has fewer.
+        places: for each token to be laid its place among the group's ``I·N``, ``[G, S]``; None for all in order.
+        owners: the place of its item among the group's, ``[G, S]``.
+        mask: True where it is real, ``[G, S]``; None when all are.
+        as_it_is: whether the memory is laid out like this already.
+    """
 
-    mask = None if layer.mask is None else layer.mask[index].flatten(1)
-    return KeyValues(side_by_side(layer.keys), side_by_side(layer.values), mask)
+    items: Int[Tensor, "G I"]
+    places: Int[Tensor, "G S"] | None
+    owners: Int[Tensor, "G S"]
+    mask: Bool[Tensor, "G S"] | None
+    as_it_is: bool
+
+    @classmethod
+    def of(cls, read: ReadMemory, items: Int[Tensor, "G I"]) -> _Order:
+        (groups, width), tokens, mask = items.shape, read.tokens, read.layers[0].mask
+        owners = torch.arange(width, device=items.device).repeat_interleave(tokens).expand(groups, -1)
+        as_it_is = width == 1 and items.flatten().tolist() == list(range(len(read)))
+        if as_it_is or (mask is None and bool((items >= 0).all())):
+            return cls(items, None, owners, mask, as_it_is)
+        real = (items >= 0).repeat_interleave(tokens, 1)
+        if mask is not None:
+            real = real & mask.to(items.device)[items.clamp(min=0)].flatten(1)
+        longest = int(real.sum(1).max())
+        places = real.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
+        kept = real.gather(1, places)
+        return cls(items, places, owners.gather(1, places), None if bool(kept.all()) else kept, False)
+
+    def lay(self, tensor: Tensor) -> Tensor:
+        """``[M, N, ...]`` as ``[G, S, ...]``; a view where that is all there is."""
+        if self.as_it_is:
+            return tensor
+        laid = tensor[self.items.clamp(min=0).to(tensor.device)].flatten(1, 2)
+        if self.places is None:
+            return laid
+        places = self.places.to(tensor.device).reshape(*self.places.shape, *[1] * (laid.ndim - 2))
+        return laid.gather(1, places.expand(-1, -1, *laid.shape[2:]))
+
+    def keyvalues(self, layer: KeyValues) -> KeyValues:
+        """Keys and values of each group, ``[G, kv_heads, S, head_dim]``."""
+        if self.as_it_is:
+            return layer
+        keys, values = (self.lay(tensor.transpose(1, 2)).transpose(1, 2) for tensor in (layer.keys, layer.values))
+        return KeyValues(keys, values)

@@ -6,19 +6,23 @@ A merged folder carries the frozen parts as well, each in a folder of its own (`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from weft.encoders import load_vision_encoder
+from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import PartError
 from weft.parts import ENCODERS, LANGUAGE_MODEL, WEIGHTS, resolve, resolve_named
 from weft.processing import FILE as PROCESSOR
 from weft.processing import WeftProcessor
+from weft.text_encoders import OWN, LanguageModelEncoder, TextEncoder, load_text_encoder
+from weft.weaving import WeaveConfig, decoder_layers
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -47,9 +51,11 @@ def save_checkpoint(
         for name in model.encoders:
             model.encoder(name).save_pretrained(folder / ENCODERS / name)
     if model.processor is not None:
-        weave, encoder = next(iter(model.encoders.items()))
-        named = {"id": encoder.id, "sha256": encoder.sha256}
-        model.processor.parts = {"language_model": model.config.language_model, "weave": weave, "encoder": named}
+        model.processor.parts = {"language_model": model.config.language_model}
+        eyes = [(name, one) for name, one in model.encoders.items() if isinstance(one, VisionEncoder)]
+        if eyes:
+            weave, encoder = eyes[0]
+            model.processor.parts |= {"weave": weave, "encoder": {"id": encoder.id, "sha256": encoder.sha256}}
         model.processor.save_pretrained(folder)
         if merge:
             model.processor.tokenizer.save_pretrained(folder / LANGUAGE_MODEL)
@@ -109,17 +115,84 @@ def load_checkpoint(
     if language_model is None:
         path = resolve_named(folder / LANGUAGE_MODEL, config.language_model, "language model").path
         language_model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **kwargs)
-    encoders = {}
-    for name, fields in config.weaves.items():
-        part = resolve_named(folder / ENCODERS / name, fields["encoder"], f"encoder of the weave {name!r}")
-        encoders[name] = load_vision_encoder(part)
+    own = [name for name, fields in config.weaves.items() if fields["encoder"].get("id") == OWN]
+    encoders = {
+        name: _encoder(folder, name, WeaveConfig(**fields)) for name, fields in config.weaves.items() if name not in own
+    }
     model = cls(config, language_model, encoders)
-    model.weaves.to(dtype=dtype)
-    learned = {name.removeprefix("weaves."): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
-    model.weaves.load_state_dict(learned)
     if (folder / PROCESSOR).is_file():
-        model.processor = WeftProcessor.from_pretrained(folder, encoder=next(iter(encoders.values()), None))
+        eyes = next((one for one in encoders.values() if isinstance(one, VisionEncoder)), None)
+        model.processor = WeftProcessor.from_pretrained(folder, encoder=eyes)
+    for name in own:
+        model.encoders[name] = own_encoder(model, model.weave(name).config.layers)
+    for name in model.encoders:
+        if model.processor is not None:
+            model.processor.use(model.encoder(name))
+    model.weaves.to(dtype=dtype)
+    _load_learned(model, folder)
     return model.eval()
+
+
+def load_weaves(model: WeftModel, source: str | Path) -> None:
+    """Add the weaves of a saved model; see ``WeftModel.load_weaves``.
+
+    Raises:
+        PartError: the folder is not a woven model, or its weaves were trained on another language model.
+        WeftError: the model has a weave of the same name.
+    """
+    folder = resolve(source).path
+    if not (folder / WEIGHTS).is_file():
+        raise PartError(f"{source} holds no woven model: {WEIGHTS} is missing.")
+    config = model.config_class.from_pretrained(folder)
+    name_parts(model)
+    if config.language_model.get("sha256") != model.config.language_model.get("sha256"):
+        raise PartError(
+            f"The weaves of {source} were trained on another language model "
+            f"({config.language_model.get('id')}, not {model.config.language_model.get('id')})."
+        )
+    dtype = next(model.weaves.parameters()).dtype
+    for name, fields in config.weaves.items():
+        made = WeaveConfig(**fields)
+        own = made.encoder.get("id") == OWN
+        encoder = own_encoder(model, made.layers) if own else _encoder(folder, name, made)
+        model.add_weave(name, replace(made, initial="identity"), encoder).to(dtype=dtype)
+        model.config.weaves[name] = fields
+        if model.processor is not None:
+            model.processor.use(encoder)
+    _load_learned(model, folder)
+    model.eval()
+
+
+def _load_learned(model: WeftModel, folder: Path) -> None:
+    """Put the weights of a folder's weaves into those of a model."""
+    learned = {name.removeprefix("weaves."): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
+    expected = {name for name in model.weaves.state_dict() if name.split(".")[0] in {n.split(".")[0] for n in learned}}
+    if expected != set(learned):
+        raise PartError(f"{folder / WEIGHTS} does not hold the tensors that its config.json describes.")
+    model.weaves.load_state_dict(learned, strict=False)
+
+
+def own_encoder(
+    model: WeftModel, layers: Sequence[int], tokenizer: PreTrainedTokenizerBase | None = None
+) -> LanguageModelEncoder:
+    """The language model of a woven model as encoder of passages, for fusion layers in front of some of its layers.
+
+    Raises:
+        PartError: its tokenizer is not known.
+    """
+    if tokenizer is None and model.processor is not None:
+        tokenizer = model.processor.tokenizer
+    if tokenizer is None:
+        raise PartError("The language model reads passages by its own tokenizer, which was not found; give tokenizer.")
+    decoder = decoder_layers(model.language_model)
+    sha256 = model.config.language_model.get("sha256", "")
+    return LanguageModelEncoder(model.language_model, decoder, layers, tokenizer, sha256=sha256)
+
+
+def _encoder(folder: Path, name: str, config: WeaveConfig) -> VisionEncoder | TextEncoder:
+    """The encoder of a saved weave, from its part."""
+    part = resolve_named(folder / ENCODERS / name, config.encoder, f"encoder of the weave {name!r}")
+    return load_text_encoder(part) if config.reads == "texts" else load_vision_encoder(part)
 
 
 def name_parts(model: WeftModel) -> None:

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import weft
-from weft.errors import PictureError, WeftError
+from weft.errors import DataError, PictureError, WeftError
+from weft.passages import BOUND, PASSAGES
 
 if TYPE_CHECKING:
+    from weft.knowledge import KnowledgeBase, Update
     from weft.parts import Part
     from weft.tasks import Caption, Task
-
-PICTURES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-"""Files of a folder that are taken for pictures."""
 
 app = typer.Typer(
     name="weft",
@@ -32,7 +31,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Give a language model eyes: captions and titles of pictures, and weaves of your own.",
+    help="Give a language model eyes and texts to read: captions, answers with citations, summaries, and weaves of "
+    "your own.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Turn known data sets into conversations to train on.")
 app.add_typer(data_app, name="data")
@@ -44,6 +44,10 @@ Sources = Annotated[
 Beams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy, and fastest.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 Model = Annotated[str | None, typer.Option(help="A folder that save_pretrained wrote, or a Hub id.  [default: photos]")]
+Reader = Annotated[
+    str | None, typer.Option(help="A folder that save_pretrained wrote, or a Hub id.  [default: reader]")
+]
+Bound = Annotated[int, typer.Option(min=1, help="Passages of a document that are read, at most.")]
 Explain = Annotated[
     Path | None, typer.Option(help="Write a sheet that shows where each word looked; for several, a folder.")
 ]
@@ -82,19 +86,169 @@ def caption(
 
 @app.command()
 def title(
-    pictures: Sources,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Pictures, folders of them, documents, or - for a picture."),
+    ],
+    beams: Beams = 3,
+    explain: Explain = None,
+    bound: Bound = BOUND,
+    as_json: Json = False,
+    model: Model = None,
+) -> None:
+    """Give a picture or a document a title of a few words.
+
+    **Examples**
+
+    `weft title dog.jpg`
+
+    `weft title article.txt`
+    """
+    from weft.documents import READERS
+
+    documents = [source for source in sources if Path(source).suffix.lower() in READERS]
+    if documents and len(documents) < len(sources):
+        raise typer.BadParameter("give pictures or documents, not both at once.")
+    if documents:
+        _write_about("title", documents, {"beams": beams, "bound": bound}, explain, as_json, model)
+    else:
+        _say("title", sources, beams, explain, as_json, model)
+
+
+@app.command()
+def ask(
+    picture: Annotated[str, typer.Argument(help="A picture file, or - for a picture on standard input.")],
+    question: Annotated[str, typer.Argument(help="What you want to know about it.")],
     beams: Beams = 3,
     explain: Explain = None,
     as_json: Json = False,
     model: Model = None,
 ) -> None:
-    """Give a picture a title of a few words.
+    """Answer a question about a picture.
 
     **Example**
 
-    `weft title dog.jpg`
+    `weft ask dog.jpg "What colour is the dog?"`
     """
-    _say("title", pictures, beams, explain, as_json, model)
+    ((name, source),) = _files([picture])
+    said = _load(model or "photos").ask(source, question, beams=beams, explain=explain is not None)
+    line = {"picture": name, "question": question, "answer": said.text}
+    typer.echo(json.dumps(line, ensure_ascii=False) if as_json else said.text)
+    if explain is not None:
+        said.sheet().save(explain)
+
+
+@app.command()
+def answer(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    knowledge: Annotated[Path, typer.Option(help="Folder of documents; it is indexed if it has not been.")],
+    passages: Annotated[int, typer.Option(min=1, help="Passages to look up and read.")] = PASSAGES,
+    mode: Annotated[
+        Literal["text", "semantic", "hybrid"], typer.Option(help="Look up by words, by meaning, or by both.")
+    ] = "text",
+    source: Annotated[str | None, typer.Option(help="Look in these files only, as in 'guide/*.md'.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Only documents with this metadata, as in year=2020.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep what was read, so that no passage is read twice.")] = False,
+    beams: Beams = 3,
+    as_json: Json = False,
+    model: Reader = None,
+) -> None:
+    """Answer a question from a folder of documents, and say where the answer stands.
+
+    **Examples**
+
+    `weft answer "Who approves travel?" --knowledge handbook/`
+
+    `weft answer "Who approves travel?" --knowledge handbook/ --json | jq .citations`
+    """
+    from dataclasses import asdict
+
+    from weft.knowledge import KnowledgeBase
+
+    wrong = [one for one in where or () if "=" not in one]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is not NAME=VALUE.", param_hint="--where")
+    base = KnowledgeBase(knowledge)
+    if not base.indexed:
+        _index(base, quiet=as_json)
+    conditions = dict(one.split("=", 1) for one in where or ())
+    options: dict[str, Any] = {"passages": passages, "mode": mode, "source": source, "where": conditions}
+    said = _load(model or "reader").answer(question, base, beams=beams, keep=keep, **options)
+    if as_json:
+        typer.echo(json.dumps(asdict(said), ensure_ascii=False))
+        return
+    typer.echo(said.text)
+    for number, one in enumerate(said.citations, 1):
+        place = f"{one.source}{' ' + one.part if one.part else ''}:{one.quote_span[0]}-{one.quote_span[1]}"
+        typer.echo(f"  [{number}] {one.weight:4.0%}  {place}  {_shortened(one.quote)}")
+
+
+@app.command()
+def summarize(
+    documents: Annotated[list[str], typer.Argument(metavar="DOCUMENT...", help="Documents, or - for standard input.")],
+    length: Annotated[Literal["short", "medium", "long"], typer.Option(help="How long it is to be.")] = "medium",
+    beams: Beams = 1,
+    explain: Annotated[
+        Path | None, typer.Option(help="Write the text as HTML with the sentences marked that it leaned on.")
+    ] = None,
+    bound: Bound = BOUND,
+    as_json: Json = False,
+    model: Reader = None,
+) -> None:
+    """Summarize a document of any length.
+
+    **Examples**
+
+    `weft summarize article.txt`
+
+    `weft summarize report.pdf --length long --explain report.html`
+    """
+    _write_about("summarize", documents, {"beams": beams, "bound": bound, "length": length}, explain, as_json, model)
+
+
+def _write_about(
+    task: Literal["title", "summarize"],
+    documents: list[str],
+    options: dict[str, Any],
+    explain: Path | None,
+    as_json: bool,
+    model: str | None,
+) -> None:
+    """Title or summarize each document; one that can't be read is reported, and the rest goes on."""
+    if explain is not None and len(documents) > 1:
+        explain.mkdir(parents=True, exist_ok=True)
+    woven = _load(model or "reader")
+    write = woven.title_text if task == "title" else woven.summarize
+    failed = False
+    for name in documents:
+        try:
+            said = write(sys.stdin.read() if name == "-" else Path(name), explain=explain is not None, **options)
+        except DataError as error:
+            typer.echo(f"weft: {error}", err=True)
+            failed = True
+            continue
+        if as_json:
+            line = {"document": name, task: said.text, "log_probability": round(said.log_probability, 4)}
+            typer.echo(
+                json.dumps({**line, "passages_read": said.read[0], "passages": said.read[1]}, ensure_ascii=False)
+            )
+        else:
+            typer.echo(said.text if len(documents) == 1 else f"{name}\t{said.text}")
+        if said.read[0] < said.read[1]:
+            typer.echo(f"weft: {name}: {said.read[0]} of {said.read[1]} passages were read; see --bound", err=True)
+        if explain is not None:
+            from weft.marking import marked
+
+            target = explain if len(documents) == 1 else explain / f"{Path(name).stem}.html"
+            target.write_text(marked(said), encoding="utf-8")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _shortened(text: str, longest: int = 100) -> str:
+    """A text on one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _say(task: Task, sources: list[str], beams: int, explain: Path | None, as_json: bool, model: str | None) -> None:
@@ -149,6 +303,8 @@ def _load(model: str | None) -> weft.WeftModel:
 
 def _files(sources: list[str]) -> Iterator[tuple[str, Any]]:
     """Each picture with its name; folders are read in order of names, ``-`` is the picture on standard input."""
+    from weft.images import PICTURES
+
     for source in sources:
         path = Path(source)
         if source == "-":
@@ -211,20 +367,29 @@ def index(
     from dataclasses import asdict
 
     from weft.knowledge import KnowledgeBase
-    from weft.progress import Reporter
 
-    with Reporter() as reporter:
-        reporter.start("indexing", 1)
-        result = KnowledgeBase(folder, semantic=semantic).update(reporter.count)
+    result = _index(KnowledgeBase(folder, semantic=semantic), quiet=True)
     if as_json:
         typer.echo(json.dumps(asdict(result), ensure_ascii=False))
     else:
         changes = [(name, getattr(result, name)) for name in ("added", "changed", "removed", "unchanged")]
         typer.echo(f"{folder}: {', '.join(f'{count} {name}' for name, count in changes)}; {result.passages} passages")
-    for failed in result.failed:
-        typer.echo(f"weft: {failed}", err=True)
     if result.failed:
         raise typer.Exit(1)
+
+
+def _index(base: KnowledgeBase, *, quiet: bool) -> Update:
+    """Bring a knowledge base up to date; files that can't be read are reported."""
+    from weft.progress import Reporter
+
+    if not quiet:
+        typer.echo(f"weft: indexing {base.folder}", err=True)
+    with Reporter() as reporter:
+        reporter.start("indexing", 1)
+        result = base.update(reporter.count)
+    for failed in result.failed:
+        typer.echo(f"weft: {failed}", err=True)
+    return result
 
 
 @app.command()
@@ -250,25 +415,39 @@ def train(
 @app.command()
 def evaluate(
     data: Annotated[Path, typer.Argument(help="JSONL of conversations with right answers.")],
-    task: Annotated[Literal["caption", "title"], typer.Option(help="What is asked about each picture.")] = "caption",
-    model: Model = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Pictures to look at.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 16,
+    task: Annotated[
+        Literal["caption", "title", "summary", "answer", "read", "vqa"],
+        typer.Option(help="What is asked about each picture, or about documents."),
+    ] = "caption",
+    model: Annotated[
+        str | None, typer.Option(help="A folder that save_pretrained wrote, or a Hub id.  [default: all that ship]")
+    ] = None,
+    knowledge: Annotated[Path | None, typer.Option(help="Look for documents in this indexed folder.")] = None,
+    passages: Annotated[int, typer.Option(min=1, help="Passages to look up there.")] = PASSAGES,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Measure a wrong memory, and the bare language model, as well.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Pictures or conversations to look at.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="How many of them at once.")] = 16,
     beams: Beams = 3,
     output: Annotated[Path | None, typer.Option(help="File for the answers, one JSON object a line.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare what a model says with what people said: BLEU, ROUGE-L, CIDEr-D, perplexity.
+    """Compare what a model says with what people said: BLEU, ROUGE, CIDEr-D, exact match, citations, perplexity.
 
-    **Example**
+    **Examples**
 
     `weft evaluate data/flickr8k/dev.jsonl --task caption --limit 100 --output said.jsonl`
+
+    `weft evaluate data/fairytales/dev.jsonl --task answer --controls`
     """
     from rich.console import Console
     from rich.table import Table
 
     woven = _load(model)
-    figures = weft.evaluate(woven, data, task=task, limit=limit, batch_size=batch_size, beams=beams, output=output)
+    say: dict[str, Any] = {"limit": limit, "batch_size": batch_size, "beams": beams, "output": output}
+    look: dict[str, Any] = {"knowledge": knowledge, "passages": passages, "controls": controls}
+    figures = weft.evaluate(woven, data, task=task, **look, **say)
     if as_json:
         typer.echo(json.dumps(figures))
         return
@@ -325,6 +504,95 @@ def data_flickr8k(
 
     for split, count in flickr8k(folder, out).items():
         typer.echo(f"{out / split}.jsonl\t{count} pictures")
+
+
+@data_app.command("flickr8k-questions")
+def data_flickr8k_questions(
+    folder: Annotated[Path, typer.Argument(help="Folder of Parquet files with 'image' and 'captions'.")],
+    out: Annotated[Path, typer.Argument(help="Folder that `weft data flickr8k` wrote to.")],
+) -> None:
+    """Make questions about the pictures of Flickr8k, with answers, from their captions.
+
+    **Example**
+
+    `weft data flickr8k-questions downloads/flickr8k data/flickr8k`
+    """
+    from weft.picture_questions import flickr8k_questions
+
+    counts = flickr8k_questions(folder, out)
+    _tell(out, {f"questions-{split}": sum(kinds.values()) for split, kinds in counts.items()})
+
+
+@data_app.command("fairytales")
+def data_fairytales(
+    folder: Annotated[Path, typer.Argument(help="Folder with train.jsonl, train_stories.jsonl and the same of dev.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files and stories to.")],
+) -> None:
+    """Make conversations of FairytaleQA: questions about sections of stories, some of which don't hold the answer.
+
+    **Example**
+
+    `weft data fairytales downloads/fairytales data/fairytales`
+    """
+    from weft.corpora import fairytales
+
+    _tell(out, fairytales(folder, out))
+
+
+@data_app.command("aeslc")
+def data_aeslc(
+    folder: Annotated[Path, typer.Argument(help="Folder with train.jsonl and dev.jsonl: 'id', 'text', 'titles'.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files to.")],
+) -> None:
+    """Make conversations of AESLC: e-mails and their subject lines.
+
+    **Example**
+
+    `weft data aeslc downloads/aeslc data/aeslc`
+    """
+    from weft.corpora import aeslc
+
+    _tell(out, aeslc(folder, out))
+
+
+@data_app.command("bbc")
+def data_bbc(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with train.jsonl and dev.jsonl: 'id', 'title', 'text', 'summary'.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files to.")],
+) -> None:
+    """Make conversations of BBC news: titles, summaries of three lengths, and questions made by rule.
+
+    **Example**
+
+    `weft data bbc downloads/bbc data/bbc`
+    """
+    from weft.corpora import bbc
+
+    _tell(out, bbc(folder, out))
+
+
+@data_app.command("babi")
+def data_babi(
+    folder: Annotated[Path, typer.Argument(help="Folder with qa1_train.txt and qa1_valid.txt to qa20_valid.txt.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files to.")],
+) -> None:
+    """Make conversations of the 20 bAbI tasks: small stories to draw conclusions from.
+
+    **Example**
+
+    `weft data babi downloads/babi data/babi`
+    """
+    from weft.corpora import babi
+
+    _tell(out, babi(folder, out))
+
+
+def _tell(out: Path, counts: dict[str, int]) -> None:
+    """What was written."""
+    for name, count in counts.items():
+        typer.echo(f"{out / name}.jsonl\t{count} conversations")
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from weft.errors import DataError
-from weft.processing import WeftProcessor
+from weft.processing import PASSAGE, WeftProcessor
+from weft.text_encoders import pieces
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,15 @@ class Example:
         messages: the conversation; pictures are absolute paths.
         references: further right answers, for evaluation.
         where: file and line, for messages to people.
+        supporting: ids of the documents that hold the answer.
+        source: pattern for files of a knowledge base that its documents are to be looked for in; None for all.
     """
 
     messages: tuple[Mapping[str, Any], ...]
     references: tuple[str, ...]
     where: str
+    supporting: tuple[str, ...] = ()
+    source: str | None = None
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -42,10 +47,28 @@ class Example:
         return tuple(part["image"] for part in _parts(self.messages) if part["type"] == "image")
 
     @property
+    def documents(self) -> tuple[Mapping[str, Any], ...]:
+        """Its documents, in order: objects with ``text``, and perhaps ``id``."""
+        return tuple(part for part in _parts(self.messages) if part["type"] == "document")
+
+    @property
     def answer(self) -> str:
         """The last assistant message."""
-        content = self.messages[-1]["content"]
-        return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+        return _words(self.messages[-1])
+
+    @property
+    def question(self) -> str:
+        """The words of the last user message."""
+        asked = [message for message in self.messages if message["role"] == "user"]
+        return _words(asked[-1]).strip() if asked else ""
+
+
+def _words(message: Mapping[str, Any]) -> str:
+    """The text parts of a message."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content if part.get("type", "text") == "text")
 
 
 def load_examples(path: str | Path) -> list[Example]:
@@ -78,23 +101,48 @@ def _example(line: str, where: str, folder: Path) -> Example:
     ):
         raise DataError(f"{where}: 'messages' must be a list of objects with 'role' and 'content'.")
     for part in _parts(messages):
-        if part.get("type") not in ("text", "image"):
-            raise DataError(f"{where}: a part is of type {part.get('type')!r}; use 'text' or 'image'.")
+        if part.get("type") not in ("text", "image", "document"):
+            raise DataError(f"{where}: a part is of type {part.get('type')!r}; use 'text', 'image' or 'document'.")
+        if part["type"] == "document" and not str(part.get("text") or "").strip():
+            raise DataError(f"{where}: a document is empty; put its words under 'text'.")
         if part["type"] == "image":
             picture = folder / str(part.get("image", ""))
             if not picture.is_file():
                 raise DataError(f"{where}: the picture {picture} doesn't exist; paths are relative to the data file.")
             part["image"] = str(picture)
-    example = Example(tuple(messages), tuple(fields.get("references", ())), where)
+    references, supporting = (_strings(fields, name, where) for name in ("references", "supporting"))
+    example = Example(tuple(messages), references, where, supporting, fields.get("source"))
     if not messages or messages[-1]["role"] != "assistant" or not example.answer.strip():
         raise DataError(f"{where}: the assistant says nothing; the last message must be its answer.")
     return example
+
+
+def _strings(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
+    found = fields.get(name) or ()
+    if isinstance(found, str) or not all(isinstance(one, str) for one in found):
+        raise DataError(f"{where}: {name!r} must be a list of strings.")
+    return tuple(found)
 
 
 def _parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for message in messages:
         if not isinstance(message["content"], str):
             yield from message["content"]
+
+
+@dataclass(frozen=True)
+class RowPassage:
+    """A passage that a row reads.
+
+    Attributes:
+        text: the passage.
+        column: the column from which on it may be seen.
+        supports: whether it is of a document that holds the answer.
+    """
+
+    text: str
+    column: int
+    supports: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +155,7 @@ class Row:
         pictures: files of the pictures.
         columns: the column from which on each picture may be seen.
         where: file and line of the first example in it.
+        passages: those of its documents.
     """
 
     prompt: tuple[int, ...]
@@ -114,6 +163,7 @@ class Row:
     pictures: tuple[str, ...]
     columns: tuple[int, ...]
     where: str
+    passages: tuple[RowPassage, ...] = ()
 
     def __len__(self) -> int:
         """Tokens that are computed: of an answer's last token nothing is asked."""
@@ -125,13 +175,16 @@ class Row:
         return sum(sum(flags) for _, flags in self.answers)
 
 
-def rows_of(examples: Sequence[Example], processor: WeftProcessor, *, share_prompts: bool = True) -> list[Row]:
-    """Tokenize conversations; those with the same pictures and prompt share one row.
+def rows_of(
+    examples: Sequence[Example], processor: WeftProcessor, *, share_prompts: bool = True, passages: int | None = None
+) -> list[Row]:
+    """Tokenize conversations; those with the same pictures, documents and prompt share one row.
 
     Args:
         examples: conversations.
         processor: knows the chat template and the tokenizer.
         share_prompts: whether they do.
+        passages: passages of a conversation's documents that are read, at most: the first ones; None for all.
 
     Raises:
         DataError: the chat template rewrites earlier messages, so that an answer can't be found in the text.
@@ -140,13 +193,25 @@ def rows_of(examples: Sequence[Example], processor: WeftProcessor, *, share_prom
     for number, example in enumerate(examples):
         tokens, flags, columns = _tokenize(example, processor)
         first = flags.index(True)
-        key = (tuple(tokens[:first]), example.pictures, tuple(columns), None if share_prompts else number)
+        held = tuple(_passages(example, processor))[:passages]
+        unshared = None if share_prompts else number
+        key = (tuple(tokens[:first]), example.pictures, tuple(columns), held, unshared)
         answers = found.setdefault(key, [example.where])
         answers.append((tuple(tokens[first:]), tuple(flags[first:])))
     return [
-        Row(prompt, tuple(answers), pictures, columns, where)
-        for (prompt, pictures, columns, _), (where, *answers) in found.items()
+        Row(prompt, tuple(answers), pictures, columns, where, held)
+        for (prompt, pictures, columns, held, _), (where, *answers) in found.items()
     ]
+
+
+def _passages(example: Example, processor: WeftProcessor) -> Iterator[RowPassage]:
+    """The documents of a conversation, cut into passages."""
+    if example.documents:
+        rendered = processor.render(example.messages)
+        for document, column in zip(rendered.documents, processor.document_columns(rendered), strict=True):
+            supports = str(document.get("id")) in example.supporting
+            for piece in pieces(document["text"], PASSAGE):
+                yield RowPassage(piece.text, column, supports)
 
 
 def _tokenize(example: Example, processor: WeftProcessor) -> tuple[list[int], list[bool], list[int]]:

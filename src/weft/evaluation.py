@@ -1,7 +1,8 @@
 """Evaluation: a woven model on a data set that it has not seen.
 
-:func:`evaluate` is given a model and conversations with references; it answers them and hands on figures from
-:mod:`weft.metrics`, and the perplexity of the references.
+:func:`evaluate` is given a model and conversations with references; it responds to them and hands on figures: of words
+about pictures those of :mod:`weft.metrics` and the perplexity of the references, of questions those of
+:mod:`weft.reading_metrics`. Conversations about documents go to :mod:`weft.reading_evaluation`.
 """
 
 from __future__ import annotations
@@ -11,71 +12,169 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 
 from weft.data import Example, collate, load_examples, rows_of
 from weft.errors import DataError
+from weft.instructions import HEADLINE
+from weft.knowledge import KnowledgeBase
 from weft.memory import Memory, Placement
 from weft.metrics import bleu, cider_d, rouge_l
 from weft.model import WeftModel
+from weft.passages import PASSAGES
 from weft.progress import Reporter
-from weft.tasks import INSTRUCTIONS, Task
+from weft.rendering import about_a_picture
+from weft.responding import respond
+from weft.tasks import INSTRUCTIONS, LONGEST, Task
+
+EvaluatedTask = Literal["caption", "title", "summary", "answer", "read", "vqa"]
+"""What can be evaluated: words about pictures; titles, summaries and answers from documents; whatever is asked of the
+documents of a conversation; answers about pictures."""
 
 
 def evaluate(
     model: WeftModel,
     data: str | Path | Sequence[Example],
     *,
-    task: Task = "caption",
+    task: EvaluatedTask = "caption",
+    knowledge: KnowledgeBase | str | Path | None = None,
+    passages: int = PASSAGES,
+    controls: bool = False,
     limit: int | None = None,
     batch_size: int = 16,
     beams: int = 3,
     output: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Let a model say something about each picture of a data set, and compare it with what people said.
+    """Let a model respond to a data set that it has not seen, and compare it with what people said.
 
     Args:
         model: the woven model.
-        data: JSONL of conversations, or examples that are loaded already; the examples of one picture are taken
-            together, and all their answers and ``references`` are right answers.
-        task: what is asked: a caption or a title.
-        limit: pictures to look at; None for all.
-        batch_size: pictures at once.
+        data: JSONL of conversations, or examples that are loaded already. Of a caption or the title of a picture, all
+            conversations about that picture are taken together, and all their answers are right.
+        task: what is asked.
+        knowledge: a knowledge base, or its folder, to look for documents in; by default they are in the messages.
+        passages: passages to look up there.
+        controls: measure controls as well: with a wrong memory, and for documents the bare language model with them in
+            its prompt.
+        limit: pictures, or conversations, to look at; None for all.
+        batch_size: how many of them at once.
         beams: beams of the search.
-        output: file to which the answers are written, one JSON object a line.
+        output: file to which the responses are written, one JSON object a line.
         **options: for ``generate``.
 
     Returns:
-        ``pictures``, ``bleu_1`` to ``bleu_4``, ``rouge_l``, ``cider`` (CIDEr-D), all of them fractions, and
-        ``perplexity``, of a token of the right answers to this task.
+        Of pictures ``pictures``, ``bleu_1`` to ``bleu_4``, ``rouge_l``, ``cider`` (CIDEr-D) and ``perplexity``; of
+        documents ``rouge_1``, ``rouge_2``, ``rouge_l``, ``exact_match``, ``f1`` and figures of citations; of questions
+        about pictures ``exact_match``, ``vqa_accuracy`` and ``f1``. All are fractions but perplexity.
 
     Raises:
-        DataError: the data can't be used, or holds no answers for the task.
+        DataError: the data can't be used, or holds nothing of the task.
     """
     examples = load_examples(data) if isinstance(data, (str, Path)) else list(data)
-    said = answers(model, examples, task, limit=limit, batch_size=batch_size, beams=beams, **options)
+    say = {"limit": limit, "batch_size": batch_size, "beams": beams, **options}
+    target = None if output is None else Path(output)
+    of_texts = task == "title" and any(one.documents and one.question == HEADLINE for one in examples)
+    if of_texts or task in ("summary", "answer", "read"):
+        from weft.reading_evaluation import evaluate_reading
+
+        base = KnowledgeBase(knowledge) if isinstance(knowledge, (str, Path)) else knowledge
+        say |= {"knowledge": base, "passages": passages, "controls": controls, "output": target}
+        return evaluate_reading(model, examples, task, **say)
+    if task == "vqa":
+        return _evaluate_questions(model, examples, controls=controls, output=target, **say)
+    return _evaluate_pictures(model, examples, cast(Task, task), output=target, **say)
+
+
+def _evaluate_pictures(
+    model: WeftModel, examples: Sequence[Example], task: Task, *, output: Path | None, batch_size: int, **say: Any
+) -> dict[str, Any]:
+    said = answers(model, examples, task, batch_size=batch_size, **say)
     pictures = [one.picture for one in said]
     predictions, right = [one.prediction for one in said], [one.references for one in said]
     if output is not None:
-        _write(Path(output), said)
+        write(output, said)
     seen, instruction = set(pictures), INSTRUCTIONS[task]
-    kept = [example for example in examples if _question(example) == instruction and example.pictures[0] in seen]
-    figures: dict[str, Any] = {"task": task, "pictures": len(pictures), "beams": beams}
+    kept = [example for example in examples if example.question == instruction and example.pictures[0] in seen]
+    figures: dict[str, Any] = {"task": task, "pictures": len(pictures), "beams": say["beams"]}
     figures |= {f"bleu_{order}": value for order, value in enumerate(bleu(predictions, right), 1)}
     figures |= {"rouge_l": rouge_l(predictions, right), "cider": cider_d(predictions, right)}
     return figures | {"perplexity": perplexity(model, kept, batch_size=batch_size)}
 
 
+def _evaluate_questions(
+    model: WeftModel,
+    examples: Sequence[Example],
+    *,
+    controls: bool,
+    output: Path | None,
+    limit: int | None,
+    batch_size: int,
+    **say: Any,
+) -> dict[str, Any]:
+    """Questions about pictures; the control is asked about the picture of another question."""
+    asked = [one for one in examples if one.pictures and one.question not in INSTRUCTIONS.values()][:limit]
+    if not asked:
+        raise DataError("No conversation asks about a picture; make the data with `weft data flickr8k-questions`.")
+    pictures = [one.pictures[0] for one in asked]
+    said = _answers_about(model, asked, pictures, batch_size, say)
+    if output is not None:
+        write(output, said)
+    figures: dict[str, Any] = {"task": "vqa", "questions": len(said), "beams": say["beams"], **_judged(said)}
+    if controls:
+        half = len(pictures) // 2
+        wrong = _answers_about(model, asked, [*pictures[half:], *pictures[:half]], batch_size, say)
+        figures |= {f"wrong_memory_{name}": value for name, value in _judged(wrong).items()}
+    return figures
+
+
+def _judged(said: Sequence[Answer]) -> dict[str, float]:
+    from weft.reading_metrics import exact_match, token_f1, vqa_accuracy
+
+    predictions, right = [one.prediction for one in said], [one.references for one in said]
+    return {
+        "exact_match": exact_match(predictions, right),
+        "vqa_accuracy": vqa_accuracy(predictions, right),
+        "f1": token_f1(predictions, right),
+    }
+
+
+def _answers_about(
+    model: WeftModel, asked: Sequence[Example], pictures: Sequence[str], batch_size: int, say: dict[str, Any]
+) -> list[Answer]:
+    """What a model answers to questions, each about one of the pictures; questions about one share its memory."""
+    assert model.processor is not None
+    said: list[Answer] = []
+    with Reporter() as reporter:
+        reporter.start("questions", len(asked))
+        for start in range(0, len(asked), batch_size):
+            some, shown = asked[start : start + batch_size], pictures[start : start + batch_size]
+            names = list(dict.fromkeys(shown))
+            rendered = [
+                model.processor.render(about_a_picture(one.question), add_generation_prompt=True) for one in some
+            ]
+            prompts, columns = zip(*(model.processor.tokenize(one) for one in rendered), strict=True)
+            held = [[(names.index(name), place[0])] for name, place in zip(shown, columns, strict=True)]
+            with torch.inference_mode():
+                read = model.read([Path(name) for name in names])
+            found = respond(model, read, prompts, held, longest=LONGEST, **say)
+            for example, name, response in zip(some, shown, found, strict=True):
+                right = list(dict.fromkeys([example.answer, *example.references]))
+                said.append(Answer(name, response.text, right, example.question))
+            reporter.advance(len(said))
+    return said
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What a model said about a picture, and what people said."""
+    """What a model said about a picture, and what people said; the question, where it is not the task's own."""
 
     picture: str
     prediction: str
     references: list[str]
+    question: str = ""
 
 
 def answers(
@@ -96,7 +195,7 @@ def answers(
     instruction = INSTRUCTIONS[task]
     references: dict[str, list[str]] = {}
     for example in examples:
-        if _question(example) == instruction:
+        if example.question == instruction:
             found = references.setdefault(example.pictures[0], [])
             found += [text for text in (example.answer, *example.references) if text not in found]
     if not references:
@@ -144,17 +243,12 @@ def perplexity(model: WeftModel, examples: Sequence[Example], *, batch_size: int
     return math.exp(total / tokens)
 
 
-def _question(example: Example) -> str:
-    """The text of the last user message."""
-    user = [message for message in example.messages if message["role"] == "user"]
-    content = user[-1]["content"] if user else ""
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content).strip()
-
-
-def _write(path: Path, said: Sequence[Answer]) -> None:
+def write(path: Path, said: Sequence[Answer]) -> None:
+    """Write answers, one JSON object a line."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
         for one in said:
-            line = {"image": one.picture, "prediction": one.prediction, "references": one.references}
+            line: dict[str, Any] = {"image": one.picture, "prediction": one.prediction, "references": one.references}
+            line |= {"question": one.question} if one.question else {}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     partial.replace(path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -121,7 +121,7 @@ def look(
     start = len(prompt) - 1
     rows = [weights[start + begin : start + end].mean(0) for _, begin, end in words]
     table = torch.stack(rows).numpy() if rows else np.zeros((0, read.tokens), np.float32)
-    return Seen(tuple(word for word, _, _ in words), table, read.sources[0], image)
+    return Seen(tuple(word for word, _, _ in words), table, cast(Picture, read.sources[0]), image)
 
 
 def _weights(

@@ -23,6 +23,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from weft.attention import attention
 from weft.data import Batch, Row
+from weft.hooks import states_before
 from weft.memory import content_hash
 from weft.store import FeatureStore
 from weft.weaving import decoder_layers
@@ -94,7 +95,7 @@ class UpperStack:
     @torch.no_grad()
     def lower(self, batch: Batch) -> Float[Tensor, "B T H"]:
         """The hidden states in front of the first layer that is run."""
-        return _Stop(self.layers[self.first]).run(self.language_model.base_model, batch.inputs)
+        return states_before(self.language_model.base_model, [self.layers[self.first]], batch.inputs)[0]
 
     @contextmanager
     def starting_from(self, hidden: Float[Tensor, "B T H"]) -> Iterator[None]:
@@ -112,31 +113,6 @@ class UpperStack:
         finally:
             setattr(self.parent, self.name, self.layers)
             hook.remove()
-
-
-class _Reached(Exception):
-    def __init__(self, hidden: Tensor) -> None:
-        self.hidden = hidden
-
-
-class _Stop:
-    """Runs a model up to one of its layers."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-
-    def run(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
-            raise _Reached(args[0] if args else kwargs["hidden_states"])
-
-        hook = self.layer.register_forward_pre_hook(stop, with_kwargs=True, prepend=True)
-        try:
-            model(**inputs)
-        except _Reached as reached:
-            return reached.hidden
-        finally:
-            hook.remove()
-        raise RuntimeError("the language model did not run the layer that was found to be its own")
 
 
 class HiddenStore:
@@ -199,10 +175,10 @@ class Vocabulary:
         rest = (~seen).nonzero()[:, 0]
         return cls(seen.nonzero()[:, 0], rest, min(sample, len(rest)))
 
-    def loss(
+    def losses(
         self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, " L"], head: nn.Linear, label_smoothing: float
-    ) -> Float[Tensor, ""]:
-        """Cross-entropy, summed over the targets."""
+    ) -> Float[Tensor, " L"]:
+        """Cross-entropy of each target."""
         device = hidden.device
         drawn = self.rest[torch.randint(len(self.rest), (self.sample,))] if self.sample else self.rest[:0]
         words = torch.cat([self.seen, drawn]).to(device)
@@ -211,9 +187,9 @@ class Vocabulary:
             weight = torch.zeros(len(words), device=device)
             weight[len(self.seen) :] = math.log(len(self.rest) / self.sample)
             logits = logits + weight
-        return F.cross_entropy(logits, self._places(targets), reduction="sum", label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, self._places(targets), reduction="none", label_smoothing=label_smoothing)
 
-    def each_loss(
+    def losses_among_seen(
         self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, " L"], head: nn.Linear
     ) -> Float[Tensor, " L"]:
         """Cross-entropy of each target among the seen words alone, as :mod:`weft.sampling` draws them."""

@@ -1,7 +1,7 @@
-"""What a run is fed: conversations as rows in a plan of steps, rows as tensors, their pictures as features.
+"""What a run is fed: conversations as rows in a plan of steps, rows as tensors, what they hold as memories.
 
 :class:`Feed` is given a recipe, a processor and an encoder. The encoder runs before the first step, once for each
-picture and view that the store lacks.
+passage, or picture and view, that the store lacks.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from weft.data import Batch, Row, collate, load_examples, plan_epoch, rows_of
+from weft.data import Batch, Example, Row, collate, load_examples, plan_epoch, rows_of
 from weft.encoders import VisionEncoder
+from weft.memory import Memory, Placement
 from weft.pictures import PictureFeatures, View
 from weft.processing import WeftProcessor
 from weft.progress import Reporter
-from weft.recipe import Recipe
+from weft.recipe import Recipe, listed
 from weft.store import FeatureStore
+from weft.text_encoders import TextEncoder
+from weft.texts import TextFeatures
 
 PROBED = 4
 """Rows on which a run tries its way through the language model before the first step."""
@@ -36,32 +37,46 @@ class Feed:
     Args:
         recipe: says which they are, and how rows become steps.
         processor: knows the chat template and the tokenizer.
-        encoder: the frozen encoder.
+        encoder: the frozen encoder, of pictures or of texts.
         device: where batches go.
 
     Attributes:
         rows: the training set.
         dev_examples: conversations of the dev set.
         dev_rows: the same as rows.
-        pictures: features of pictures, from the store.
+        held: features of what rows hold, from the store.
 
     Raises:
         DataError: a data file can't be used as it is.
     """
 
-    def __init__(self, recipe: Recipe, processor: WeftProcessor, encoder: VisionEncoder, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
+    def __init__(
+        self, recipe: Recipe, processor: WeftProcessor, encoder: VisionEncoder | TextEncoder, device: torch.device
+    ) -> None:
+        self.recipe, self.device, self.processor = recipe, device, processor
         self.padding = processor.tokenizer.pad_token_id or 0
-        self.rows = rows_of(load_examples(recipe.data), processor, share_prompts=recipe.share_prompts)
+        self.rows = self._rows([one for file in listed(recipe.data) for one in load_examples(file)])
         self.order = {row: index for index, row in enumerate(self.rows)}
-        self.dev_examples = load_examples(recipe.dev)[: recipe.evaluate_limit] if recipe.dev else []
-        self.dev_rows = rows_of(self.dev_examples, processor, share_prompts=recipe.share_prompts)
-        self.pictures = PictureFeatures(encoder, FeatureStore(store_folder(recipe)))
+        files = listed(recipe.dev) if recipe.dev else []
+        self.dev_examples = [one for file in files for one in load_examples(file)[: recipe.evaluate_limit]]
+        self.dev_rows = self._rows(self.dev_examples)
+        store = FeatureStore(store_folder(recipe))
+        self.held: PictureFeatures | TextFeatures
+        if isinstance(encoder, TextEncoder):
+            self.held = TextFeatures(
+                encoder, FeatureStore(store.folder / "texts", next(encoder.model.parameters()).dtype)
+            )
+        else:
+            self.held = PictureFeatures(encoder, store)
+
+    def _rows(self, examples: Sequence[Example]) -> list[Row]:
+        shared = self.recipe.share_prompts
+        return rows_of(examples, self.processor, share_prompts=shared, passages=self.recipe.passages)
 
     def plan(self, epoch: int) -> list[list[list[Row]]]:
         """The steps of an epoch, each in parts of rows of like length; a step mixes parts of different lengths."""
         size, parts = max(1, self.recipe.batch_size // self.recipe.accumulate), self.recipe.accumulate
-        plan = plan_epoch([len(row) for row in self.rows], size, self.recipe.seed * 1000 + epoch)
+        plan = plan_epoch([_work(row) for row in self.rows], size, self.recipe.seed * 1000 + epoch)
         batches = [[self.rows[index] for index in indices] for indices in plan]
         return [batches[start : start + parts] for start in range(0, len(batches), parts)]
 
@@ -69,26 +84,42 @@ class Feed:
         """Rows as tensors."""
         return collate(rows, self.padding).to(self.device)
 
-    def features(self, rows: Sequence[Row], epoch: int | None) -> Float[Tensor, "M N D"]:
-        """Features of rows' pictures, in order.
+    def memory(self, rows: Sequence[Row], epoch: int | None) -> tuple[Memory, Placement]:
+        """What rows hold, and where; a passage that several rows hold is one item.
 
         Args:
             rows: the rows of a batch.
-            epoch: decides, with the row, which view is shown; None for the plain one.
+            epoch: decides, with the row, which view of a picture is shown; None for the plain one.
         """
+        if isinstance(self.held, TextFeatures):
+            texts = {text: index for index, text in enumerate(dict.fromkeys(p.text for r in rows for p in r.passages))}
+            placement = Placement.of([[(texts[p.text], p.column) for p in row.passages] for row in rows])
+            memory = self.held.batch(list(texts))
+        else:
+            chosen = [(picture, self._view(row, epoch)) for row in rows for picture in row.pictures]
+            memory = Memory(self.held.batch(chosen), ())
+            items = iter(range(len(chosen)))
+            placement = Placement.of([[(next(items), column) for column in row.columns] for row in rows])
+        return memory.to(self.device, torch.float32), placement
+
+    def _view(self, row: Row, epoch: int | None) -> View:
         views = self.recipe.views
-        chosen: list[tuple[str, View]] = []
-        for row in rows:
-            view: View = "plain" if epoch is None else views[(self.order[row] + epoch) % len(views)]
-            chosen += [(picture, view) for picture in row.pictures]
-        return self.pictures.batch(chosen).to(self.device, torch.float32)
+        return "plain" if epoch is None else views[(self.order[row] + epoch) % len(views)]
 
     def encode(self, reporter: Reporter) -> None:
-        """Encode the pictures that the store lacks, in every view that the run shows.
+        """Encode what the store lacks, pictures in every view that the run shows.
 
         Raises:
             PictureError: a file can't be read.
         """
+        if isinstance(self.held, TextFeatures):
+            self.held.fill((p.text for row in (*self.rows, *self.dev_rows) for p in row.passages), reporter)
+            return
         wanted = [(picture, view) for row in self.rows for picture in row.pictures for view in self.recipe.views]
         wanted += [(picture, "plain") for row in (*self.rows[:PROBED], *self.dev_rows) for picture in row.pictures]
-        self.pictures.fill(wanted, reporter)
+        self.held.fill(wanted, reporter)
+
+
+def _work(row: Row) -> int:
+    """What a row costs, in tokens of text; a character that is read costs about a fortieth of one."""
+    return len(row) + sum(len(passage.text) for passage in row.passages) // 40

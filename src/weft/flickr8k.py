@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weft.errors import DataError
-from weft.tasks import CAPTION, TITLE
+from weft.instructions import CAPTION, TITLE
 
 ENDS_A_TITLE = frozenset(
     """is are was were as while who that which and with wearing in on at near through across along over under behind

@@ -63,6 +63,8 @@ class GatedCrossAttention(nn.Module):
         feed_forward: inner width of the feed-forward network; 0 for none.
         qk_norm: whether queries and keys are normalized per head.
         dropout: probability with which what a layer adds is dropped while training, element by element.
+        rotary_theta: base of rotary positions (Su et al. 2021) of the memory's tokens, as if each item stood right
+            before the text that reads it; 0 for none.
         eps: epsilon of the norms.
 
     Example:
@@ -83,6 +85,7 @@ class GatedCrossAttention(nn.Module):
         feed_forward: int = 0,
         qk_norm: bool = True,
         dropout: float = 0.0,
+        rotary_theta: float = 0.0,
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
@@ -90,6 +93,7 @@ class GatedCrossAttention(nn.Module):
         if heads % kv_heads:
             raise ValueError(f"{heads} query heads can't share {kv_heads} key/value heads evenly.")
         self.head_dim = head_dim or hidden_size // heads
+        self.rotary_theta = rotary_theta
         self.hidden_norm = RMSNorm(hidden_size, eps=eps)
         self.memory_norm = RMSNorm(memory_size, eps=eps)
         self.q_proj = nn.Linear(hidden_size, heads * self.head_dim, bias=False)
@@ -117,6 +121,8 @@ class GatedCrossAttention(nn.Module):
         """
         features = self.memory_norm(features)
         keys = self.k_norm(self._split(self.k_proj(features)))
+        if self.rotary_theta:
+            keys = _rotated(keys, _distances(features, mask), self.rotary_theta)
         return KeyValues(keys, self._split(self.v_proj(features)), mask)
 
     def forward(
@@ -169,6 +175,31 @@ def _with_own_mask(
         return visible
     mask = keyvalues.mask[:, None, :]
     return mask.expand(-1, rows, -1) if visible is None else visible & mask
+
+
+def _distances(features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None) -> Float[Tensor, "M N"]:
+    """Where each token stands when the one that reads is at 0: the last of an item at -1, those before it below.
+
+    Rotary scores depend on distances alone, so keys that are turned by these need no turning of the queries, and what
+    an item is to a text depends neither on its neighbours nor on where it stands.
+    """
+    places = torch.arange(features.shape[1], device=features.device, dtype=torch.float32)
+    lengths = torch.full((len(features), 1), features.shape[1], device=features.device)
+    if mask is not None:
+        lengths = ((places + 1) * mask).amax(1, keepdim=True)
+    return places - lengths
+
+
+def _rotated(
+    keys: Float[Tensor, "M kv_heads N head_dim"], positions: Float[Tensor, "M N"], theta: float
+) -> Float[Tensor, "M kv_heads N head_dim"]:
+    """Keys turned by their positions, in the halves that Llama's rotary embedding pairs."""
+    half = keys.shape[-1] // 2
+    frequencies = theta ** -(torch.arange(half, device=keys.device, dtype=torch.float32) / half)
+    angles = (positions[:, None, :, None] * frequencies).float()
+    cos, sin = angles.cos().to(keys.dtype), angles.sin().to(keys.dtype)
+    first, second = keys.chunk(2, -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
 
 
 def _per_head(visible: Bool[Tensor, "G T N"] | None) -> Bool[Tensor, "G 1 T N"] | None:

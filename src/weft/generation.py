@@ -1,8 +1,8 @@
-"""Decoding over memories that are read once: transformers' own ``generate``, with pictures.
+"""Decoding over memories that are read once: transformers' own ``generate``, with memories.
 
 :class:`ReadingGenerationMixin` is what :class:`~weft.model.WeftModel` adds to transformers' ``GenerationMixin``.
-Pictures are encoded, read and laid out before the first token; after the prompt everything has been seen, and needs no
-mask.
+Pictures and documents are encoded, read and laid out before the first token; after the prompt everything has been seen,
+and needs no mask.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class ReadingGenerationMixin(GenerationMixin):
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, with ``pixel_values`` and ``image_positions``, or ``memories``.
+        """As in transformers, with what a processor makes of pictures and documents, or with ``memories``.
 
-        Pictures are encoded, read and laid out once, before the first token.
+        Pictures and documents are encoded, read and laid out once, before the first token.
         """
-        pixel_values, positions = kwargs.pop("pixel_values", None), kwargs.pop("image_positions", None)
-        memories = list(kwargs.pop("memories", None) or ())
         model = cast("WeftModel", self)
-        if pixel_values is not None and (seen := model.see(pixel_values, positions)) is not None:
-            memories.append(seen)
+        seen = model.see(kwargs.pop("pixel_values", None), kwargs.pop("image_positions", None))
+        documents = (kwargs.pop(f"document_{name}", None) for name in ("ids", "mask", "positions"))
+        found = [*(kwargs.pop("memories", None) or ()), seen, model.see_texts(*documents)]
+        memories = [memory for memory in found if memory is not None]
         return super().generate(inputs, *args, memories=memories, **kwargs)
 
     def prepare_inputs_for_generation(

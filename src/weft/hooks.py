@@ -1,12 +1,17 @@
 """How fusion layers get in front of decoder layers without replacing them.
 
 A :class:`FusionHook` is a forward pre-hook on a decoder layer. It sees that layer's arguments only, so what a batch has
-to read lies in the model's :class:`Slot` for the length of one call.
+to read lies in the model's :class:`Slot` for the length of one call. :func:`states_before` and :func:`head_inputs` look
+on: at the hidden states in front of some layers, and at those that the language model's head is given.
 """
 
 from __future__ import annotations
 
-from jaxtyping import Bool
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from weft.batch import BatchMemory
@@ -36,3 +41,45 @@ class FusionHook:
             return (memory.fuse(layer, self.index, args[0], visible), *args[1:]), kwargs
         hidden = memory.fuse(layer, self.index, kwargs["hidden_states"], visible)
         return args, {**kwargs, "hidden_states": hidden}
+
+
+class _Reached(Exception):
+    """The last layer that is looked at has been reached; what would follow is not computed."""
+
+
+def states_before(
+    model: nn.Module, layers: Sequence[nn.Module], inputs: dict[str, Any]
+) -> list[Float[Tensor, "B T H"]]:
+    """The hidden states in front of some of a language model's layers; what comes after the last is not computed.
+
+    Args:
+        model: the language model without its head.
+        layers: decoder layers, in the order in which they run.
+        inputs: what the model is called with.
+    """
+    found: list[Tensor] = []
+
+    def catch(layer: nn.Module, args: tuple, kwargs: dict) -> None:
+        found.append(args[0] if args else kwargs["hidden_states"])
+        if layer is layers[-1]:
+            raise _Reached
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.callback(layer.register_forward_pre_hook(catch, with_kwargs=True, prepend=True).remove)
+        try:
+            model(**inputs)
+        except _Reached:
+            return found
+    raise RuntimeError("the language model did not run the layers that were found to be its own")
+
+
+@contextmanager
+def head_inputs(head: nn.Module) -> Iterator[list[Float[Tensor, "B T H"]]]:
+    """Within it, what a language model's head is given is put into a list."""
+    found: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, args: found.append(args[0]))
+    try:
+        yield found
+    finally:
+        hook.remove()

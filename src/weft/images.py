@@ -20,6 +20,9 @@ from weft.errors import PictureError
 MAX_PIXELS = 178_956_970
 """Pictures of more pixels are refused: a small file can claim any size (Pillow's own limit, twice 89 megapixels)."""
 
+PICTURES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""What the names of pictures end in."""
+
 
 def load_image(source: str | Path | bytes | IO[bytes] | Image.Image) -> Image.Image:
     """Read a picture.

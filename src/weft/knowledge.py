@@ -19,6 +19,7 @@ from typing import Any, Literal
 from weft.documents import READERS, read_documents
 from weft.errors import DataError, WeftError
 from weft.index import Index, among, labelled
+from weft.keeping import MemoryKeeper
 from weft.memory import content_hash
 from weft.passages import LONGEST, OVERLAP, cut
 from weft.sentences import PART as SENTENCE_ENCODER
@@ -74,6 +75,9 @@ class KnowledgeBase:
             (objects with a ``text``), in any depth. Hidden files and folders are left out.
         semantic: give every passage a vector in :meth:`update`, for search by meaning.
 
+    Attributes:
+        memories: passages as a model has read them, kept beside the index.
+
     Raises:
         DataError: the folder doesn't exist.
 
@@ -90,6 +94,12 @@ class KnowledgeBase:
         if not self.folder.is_dir():
             raise DataError(f"{folder} is no folder; give a folder of documents.")
         self.path = self.folder / FOLDER
+        self.memories = MemoryKeeper(self.path / "memories")
+
+    @property
+    def indexed(self) -> bool:
+        """Whether there is an index to search."""
+        return Index.to_read(self.path) is not None
 
     # Bringing the index up to date
 

@@ -7,95 +7,155 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from weft.checkpoint import own_encoder
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
+from weft.errors import WeftError
 from weft.model import WeftModel
 from weft.parts import resolve
 from weft.processing import WeftProcessor
-from weft.shipped import woven_folder
-from weft.weaving import Initial, WeaveConfig, choose_layers
+from weft.shipped import SHIPPED, shipped, woven_folder
+from weft.text_encoders import OWN, TextEncoder, load_text_encoder
+from weft.weaving import Initial, WeaveConfig, choose_layers, normalizes_heads
 
 
 def load(name_or_path: str | Path | None = None, *, dtype: torch.dtype | None = None, **options: Any) -> WeftModel:
     """A model that is ready to be asked.
 
     Args:
-        name_or_path: a shipped weave (``"photos"``, the default), a folder that ``save_pretrained`` wrote, or a Hub id.
+        name_or_path: a shipped weave (``"photos"``, ``"reader"``), a folder that ``save_pretrained`` wrote, or a Hub
+            id; by default all shipped weaves on one language model.
         dtype: floating-point type; by default the one it was saved in.
         **options: for ``WeftModel.from_pretrained`` (``device_map``, ...).
 
     Raises:
         PartError: the weave or a frozen part can't be found.
     """
-    return WeftModel.from_pretrained(woven_folder(name_or_path), dtype=dtype, **options)
+    if name_or_path is not None:
+        return WeftModel.from_pretrained(woven_folder(name_or_path), dtype=dtype, **options)
+    model = WeftModel.from_pretrained(shipped(SHIPPED[0]), dtype=dtype, **options)
+    for name in SHIPPED[1:]:
+        model.load_weaves(shipped(name))
+    return model
 
 
 def weave(
     language_model: PreTrainedModel | WeftModel | str | Path,
     *,
-    vision: VisionEncoder | PreTrainedModel | str | Path = "efficientnet-lite2",
-    name: str = "photos",
+    vision: VisionEncoder | PreTrainedModel | str | Path | None = None,
+    text: TextEncoder | str | Path | None = None,
+    name: str | None = None,
     every: int | None = None,
     start: int | None = None,
     layers: Sequence[int] | None = None,
     initial: Initial = "identity",
+    tokenizer: PreTrainedTokenizerBase | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
 ) -> WeftModel:
-    """Give a language model eyes.
+    """Give a language model eyes, or texts to read.
 
     Args:
         language_model: a loaded model, a woven one (which gets one more weave), a local folder, a part or a Hub id.
-        vision: the encoder: loaded, a local folder, a part or a Hub id.
-        name: the weave's name.
+        vision: a vision encoder: loaded, a local folder, a part or a Hub id; ``"efficientnet-lite2"`` if neither this
+            nor ``text`` is given.
+        text: or a text encoder: ``"language-model"`` for the language model itself, or a loaded one, a local folder, a
+            part or a Hub id.
+        name: the weave's name; ``"photos"`` or ``"reader"`` by default.
         every: put a fusion layer in front of every so many decoder layers ...
         start: ... from this one on; by default every second one of the upper third.
         layers: or these decoder layers.
         initial: ``"identity"``, or ``"self-attention"`` to start as copies of the decoder's own attention.
+        tokenizer: the language model's; by default from where it was loaded.
         dtype: floating-point type of the weave, and of a language model that is loaded here; float32 by default, or
             that of the loaded language model.
-        **options: further fields of :class:`~weft.weaving.WeaveConfig` (``feed_forward``, ``sees``, ``resample``, ...).
+        **options: further fields of :class:`~weft.weaving.WeaveConfig` (``feed_forward``, ``sees``, ``resample``,
+            ``copy_width``, ...).
 
     Returns:
-        The woven model: frozen parts, and one weave that learns. With ``initial="identity"`` it computes exactly what
-        the language model does.
+        The woven model: frozen parts, and one weave that learns. With ``initial="identity"`` and no copy gate it
+        computes exactly what the language model does.
+
+    Raises:
+        WeftError: the language model or the encoder can't be woven so; the message says why.
 
     Example:
         >>> model = weave("HuggingFaceTB/SmolLM2-360M-Instruct", vision="google/siglip2-base-patch16-224", every=4)
+        >>> model = weave(model, text="language-model", initial="self-attention", copy_width=128)
     """
+    if vision is not None and text is not None:
+        raise WeftError("A weave has one encoder: give vision or text, and weave a second time for the other.")
     if isinstance(language_model, (str, Path)):
         part = resolve(language_model)
         language_model = AutoModelForCausalLM.from_pretrained(part.path, dtype=dtype or torch.float32)
         language_model.weft_part = {"id": part.id, "sha256": part.sha256}
-    encoder = vision if isinstance(vision, VisionEncoder) else load_vision_encoder(vision)
     if not isinstance(language_model, WeftModel):
         stands_on = WeftConfig(language_model.config, dict(getattr(language_model, "weft_part", {})))
         language_model = WeftModel(stands_on, language_model)
-    text = language_model.config.get_text_config(decoder=True)
-    chosen = choose_layers(text.num_hidden_layers, every=every, start=start, layers=layers)
-    memory_tokens = options.pop("memory_tokens", encoder.tokens or 0)
-    fields = {**_geometry(text), "connector_heads": _heads(text.hidden_size), **options}
-    config = WeaveConfig(
-        layers=chosen,
-        memory_size=encoder.width,
-        memory_tokens=memory_tokens,
-        encoder={"id": encoder.id, "sha256": encoder.sha256},
-        initial=initial,
-        **fields,
-    )
-    language_model.add_weave(name, config, encoder).to(dtype=dtype or language_model.language_model.dtype)
-    if language_model.processor is None:
-        language_model.processor = _processor(language_model.language_model.name_or_path, encoder)
+    if tokenizer is None:
+        processor = language_model.processor
+        tokenizer = _tokenizer(language_model.language_model.name_or_path) if processor is None else processor.tokenizer
+    config = language_model.config.get_text_config(decoder=True)
+    chosen = choose_layers(config.num_hidden_layers, every=every, start=start, layers=layers)
+    encoder: VisionEncoder | TextEncoder
+    if text is None:
+        encoder, fields = _eyes(vision or "efficientnet-lite2")
+    else:
+        encoder, fields = _reading(language_model, text, chosen, tokenizer, initial)
+    fields = {**_geometry(config), "connector_heads": _heads(config.hidden_size), **fields, **options}
+    if fields.get("copy_width") and not getattr(encoder, "copies", False):
+        raise WeftError(
+            "copy_width: a copy gate needs a memory in the language model's own vocabulary; use text='language-model'."
+        )
+    made = WeaveConfig(layers=chosen, encoder={"id": encoder.id, "sha256": encoder.sha256}, initial=initial, **fields)
+    name = name or ("photos" if text is None else "reader")
+    language_model.add_weave(name, made, encoder).to(dtype=dtype or language_model.language_model.dtype)
+    if language_model.processor is None and tokenizer is not None:
+        language_model.processor = WeftProcessor(tokenizer)
+    if language_model.processor is not None:
+        language_model.processor.use(encoder)
     return language_model
 
 
-def _processor(folder: str, encoder: VisionEncoder) -> WeftProcessor | None:
-    """The processor of a language model that was loaded from a folder with a tokenizer in it."""
+def _eyes(vision: Any) -> tuple[VisionEncoder, dict[str, Any]]:
+    """A vision encoder, and what a weave has to know of it."""
+    encoder = vision if isinstance(vision, VisionEncoder) else load_vision_encoder(vision)
+    return encoder, {"memory_size": encoder.width, "memory_tokens": encoder.tokens}
+
+
+def _reading(
+    model: WeftModel,
+    text: Any,
+    layers: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase | None,
+    initial: Initial,
+) -> tuple[TextEncoder, dict[str, Any]]:
+    """A text encoder, and what a weave has to know of it."""
+    if text != OWN:
+        encoder = text if isinstance(text, TextEncoder) else load_text_encoder(text)
+        return encoder, {"reads": "texts", "memory_size": encoder.width, "connector_layers": 0}
+    own = own_encoder(model, layers, tokenizer)
+    config = model.config.get_text_config(decoder=True)
+    fields = {"reads": "texts", "memory_size": config.hidden_size, "layered": True}
+    if initial == "self-attention":
+        rope = getattr(config, "rope_parameters", None) or {}
+        fields |= {"rotary_theta": float(rope.get("rope_theta") or 0.0), "qk_norm": normalizes_heads(model, layers[0])}
+    return own, fields
+
+
+def _tokenizer(folder: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a language model that was loaded from a folder."""
     if not (Path(folder) / "tokenizer_config.json").is_file():
         return None
-    return WeftProcessor(AutoTokenizer.from_pretrained(folder), encoder)
+    return AutoTokenizer.from_pretrained(folder)
 
 
 def _geometry(text: PreTrainedConfig) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """What a language model can read, as immutable values.
 
-A vision encoder hands on a :class:`Memory` (features of pictures and where in each picture they came from).
+An encoder hands on a :class:`Memory` (features of pictures or passages, and where in each of them they came from).
 A weave reads it once into a :class:`ReadMemory`: keys and values for each of its fusion layers.
 :class:`Placement` says which row of a batch holds which items of it, and from which text token on.
 Nothing here computes attention; nothing here knows a language model.
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 Sees = Literal["last", "all"]
 """What a text token looks at: the last item placed before it, or all items placed before it."""
@@ -41,20 +42,46 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
+class Excerpt:
+    """Where the tokens of one passage came from.
+
+    Attributes:
+        text: the passage.
+        spans: for every token its first character in the text and the one after its last, ``[N, 2]``; an empty span
+            for a token that stands for none, as one that begins every passage.
+        name: what to call the passage: its document, or its id.
+        start: the character of the document at which the passage begins.
+    """
+
+    text: str
+    spans: Int[np.ndarray, "N 2"]
+    name: str = "text"
+    start: int = 0
+
+
+Source = Picture | Excerpt
+"""Where an item's tokens came from."""
+
+
+@dataclass(frozen=True, eq=False)
 class Memory:
     """An encoded sequence that a language model can read: ``N`` tokens for each of ``M`` items.
 
     Attributes:
         features: the encoder's output, ``[M, N, D]``.
         sources: where the tokens of each item came from, ``M`` of them.
-        mask: True where a token is real and may be looked at, ``[M, N]``; None when all are.
+        mask: True where a token is real and may be looked at, ``[M, N]``; None when all are. Items begin at their first
+            token and are padded behind their last.
         key: hash of the content and of the encoder that read it; equal keys mean equal features.
+        ids: the tokens in the language model's own vocabulary, ``[M, N]``, -1 where one can't be copied; None for what
+            is not text of that vocabulary.
     """
 
     features: Float[Tensor, "M N D"]
-    sources: tuple[Picture, ...]
+    sources: tuple[Source, ...]
     mask: Bool[Tensor, "M N"] | None = None
     key: str = ""
+    ids: Int[Tensor, "M N"] | None = None
 
     def __len__(self) -> int:
         return self.features.shape[0]
@@ -63,7 +90,8 @@ class Memory:
         """The same memory on another device or in another floating-point type (as ``Tensor.to``)."""
         features = self.features.to(*args, **kwargs)
         mask = None if self.mask is None else self.mask.to(features.device)
-        return replace(self, features=features, mask=mask)
+        ids = None if self.ids is None else self.ids.to(features.device)
+        return replace(self, features=features, mask=mask, ids=ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +115,23 @@ class KeyValues:
 
 
 @dataclass(frozen=True, eq=False)
+class CopyKeys:
+    """The tokens of a memory as a copy gate finds them.
+
+    Attributes:
+        keys: ``[M, N, width]``.
+        ids: the tokens in the language model's vocabulary, ``[M, N]``; -1 where one can't be copied.
+    """
+
+    keys: Float[Tensor, "M N width"]
+    ids: Int[Tensor, "M N"]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> CopyKeys:
+        """Apply ``function`` to each tensor."""
+        return CopyKeys(function(self.keys), function(self.ids))
+
+
+@dataclass(frozen=True, eq=False)
 class ReadMemory:
     """A memory after a weave has read it: keys and values for each of its fusion layers.
 
@@ -97,50 +142,84 @@ class ReadMemory:
         layers: one :class:`KeyValues` for each fusion layer of that weave.
         sources: where the tokens of each item came from.
         key: hash of the content, the encoder and the weave.
+        copying: its tokens, for a weave that copies; None for one that does not.
     """
 
     weave: str
     layers: tuple[KeyValues, ...]
-    sources: tuple[Picture, ...] = ()
+    sources: tuple[Source, ...] = ()
     key: str = ""
+    copying: CopyKeys | None = None
 
     def __len__(self) -> int:
         return self.layers[0].keys.shape[0]
 
     @classmethod
     def concatenate(cls, reads: Sequence[ReadMemory]) -> ReadMemory:
-        """The items of several memories that one weave has read, one after another.
+        """The items of several memories that one weave has read, one after another; short ones are padded and masked.
 
         Raises:
-            ValueError: they are of several weaves, or some have masks and some have none.
+            ValueError: they are of several weaves.
         """
         first = reads[0]
-        if any(
-            read.weave != first.weave or (read.layers[0].mask is None) != (first.layers[0].mask is None)
-            for read in reads
-        ):
-            raise ValueError("only memories of one weave, all masked or none, can be laid side by side")
+        if any(read.weave != first.weave or (read.copying is None) != (first.copying is None) for read in reads):
+            raise ValueError("only memories of one weave can be laid side by side")
+        width = max(read.tokens for read in reads)
+        padded = [read._padded(width) for read in reads]
         layers = tuple(
             KeyValues(
                 torch.cat([layer.keys for layer in same]),
                 torch.cat([layer.values for layer in same]),
-                None if same[0].mask is None else torch.cat([layer.mask for layer in same]),
+                _joined_masks(same),
             )
-            for same in zip(*(read.layers for read in reads), strict=True)
+            for same in zip(*(read.layers for read in padded), strict=True)
         )
         sources = tuple(source for read in reads for source in read.sources)
         key = content_hash(*(read.key for read in reads)) if all(read.key for read in reads) else ""
-        return cls(first.weave, layers, sources, key)
+        held = [read.copying for read in padded if read.copying is not None]
+        copying = CopyKeys(torch.cat([c.keys for c in held]), torch.cat([c.ids for c in held])) if held else None
+        return cls(first.weave, layers, sources, key, copying)
+
+    def _padded(self, width: int) -> ReadMemory:
+        """The same with items of ``width`` tokens, those behind the last one masked."""
+        more = width - self.tokens
+        if not more:
+            return self
+        layers = []
+        for layer in self.layers:
+            real = torch.ones(len(self), self.tokens, dtype=torch.bool, device=layer.keys.device)
+            layers.append(
+                KeyValues(
+                    F.pad(layer.keys, (0, 0, 0, more)),
+                    F.pad(layer.values, (0, 0, 0, more)),
+                    F.pad(real if layer.mask is None else layer.mask, (0, more)),
+                )
+            )
+        copying = self.copying
+        if copying is not None:
+            copying = CopyKeys(F.pad(copying.keys, (0, 0, 0, more)), F.pad(copying.ids, (0, more), value=-1))
+        return replace(self, layers=tuple(layers), copying=copying)
 
     def item(self, index: int) -> ReadMemory:
-        """One of its items, as a view."""
-        layers = tuple(layer.map(lambda tensor: tensor[index : index + 1]) for layer in self.layers)
+        """One of its items, as a view without the padding behind it."""
+        mask = self.layers[0].mask
+        tokens = self.tokens if mask is None else int(mask[index].sum()) and int(mask[index].nonzero().max()) + 1
+        whole = mask is None or bool(mask[index, :tokens].all())
+        layers = tuple(
+            KeyValues(
+                layer.keys[index : index + 1, :, :tokens],
+                layer.values[index : index + 1, :, :tokens],
+                None if whole or layer.mask is None else layer.mask[index : index + 1, :tokens],
+            )
+            for layer in self.layers
+        )
         key = content_hash(self.key, str(index)) if self.key else ""
-        return ReadMemory(self.weave, layers, self.sources[index : index + 1], key)
+        copying = None if self.copying is None else self.copying.map(lambda t: t[index : index + 1, :tokens])
+        return ReadMemory(self.weave, layers, self.sources[index : index + 1], key, copying)
 
     @property
     def tokens(self) -> int:
-        """Tokens of one item."""
+        """Tokens of one item, padding counted."""
         return self.layers[0].keys.shape[2]
 
     @property
@@ -157,7 +236,22 @@ class ReadMemory:
             moved = tensor.to(*args, **kwargs)
             return moved if tensor.is_floating_point() else tensor.to(moved.device)
 
-        return replace(self, layers=tuple(layer.map(move) for layer in self.layers))
+        copying = None if self.copying is None else self.copying.map(move)
+        return replace(self, layers=tuple(layer.map(move) for layer in self.layers), copying=copying)
+
+
+def _joined_masks(layers: Sequence[KeyValues]) -> Bool[Tensor, "M N"] | None:
+    """The masks of several memories, one after another; None where none has any."""
+    if all(layer.mask is None for layer in layers):
+        return None
+    return torch.cat(
+        [
+            torch.ones(len(layer.keys), layer.keys.shape[2], dtype=torch.bool, device=layer.keys.device)
+            if layer.mask is None
+            else layer.mask
+            for layer in layers
+        ]
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,7 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> tup
     Raises:
         DataError: rows differ in number, there are none, or one has no reference.
     """
-    _check_rows(predictions, references)
+    check_rows(predictions, references)
     matched, guessed = np.zeros(_ORDER), np.zeros(_ORDER)
     length, reference_length = 0, 0
     for prediction, right in zip(predictions, references, strict=True):
@@ -105,7 +105,7 @@ def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     Raises:
         DataError: rows differ in number, there are none, or one has no reference.
     """
-    _check_rows(predictions, references)
+    check_rows(predictions, references)
     return float(np.mean([_rouge_l(*row) for row in zip(predictions, references, strict=True)]))
 
 
@@ -173,7 +173,7 @@ class CiderD:
         Raises:
             DataError: rows differ in number, there are none, or one has no reference.
         """
-        _check_rows(predictions, references)
+        check_rows(predictions, references)
         prepared: dict[tuple[str, ...], _CiderReferences] = {}
         result = np.empty(len(predictions))
         for row, (prediction, right) in enumerate(zip(predictions, references, strict=True)):
@@ -232,7 +232,7 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     Raises:
         DataError: rows differ in number, there are none, or one has no reference.
     """
-    _check_rows(predictions, references)
+    check_rows(predictions, references)
     return float(CiderD(references).scores(predictions, references).mean())
 
 
@@ -242,7 +242,12 @@ def _ngrams(words: Sequence[str]) -> Iterator[_Ngram]:
         yield from zip(*(words[start:] for start in range(size)), strict=False)
 
 
-def _check_rows(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+def check_rows(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Refuses what can not be scored: predictions, one a row, and one or more references for each row.
+
+    Raises:
+        DataError: rows differ in number, there are none, or one has no reference or is a string instead of a list.
+    """
     if len(predictions) != len(references):
         raise DataError(f"there are {len(predictions)} predictions for {len(references)} rows of references.")
     if not predictions:

@@ -2,8 +2,8 @@
 
 :func:`weave` is given a language model and an encoder and hands on a :class:`WeftModel`, which computes exactly what
 the language model does until a row has a memory to read. Nothing of the language model is replaced: a fusion layer is
-a forward pre-hook on a decoder layer. ``read`` turns pictures into keys and values once; ``forward`` lays them in one
-slot for the length of that call, where the hooks find them.
+a forward pre-hook on a decoder layer. ``read`` turns pictures and texts into keys and values once; ``forward`` lays
+them in one slot for the length of that call, where the hooks find them, and lets a weave that copies have its say.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from transformers import (
 )
 
 from weft.batch import BatchMemory, arrange
-from weft.checkpoint import load_checkpoint, save_checkpoint, upload
+from weft.checkpoint import load_checkpoint, load_weaves, save_checkpoint, upload
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder
 from weft.errors import WeftError
 from weft.generation import ReadingGenerationMixin
-from weft.hooks import FusionHook, Slot
+from weft.hooks import FusionHook, Slot, head_inputs
 from weft.memory import Memory, Placement, ReadMemory
 from weft.processing import WeftProcessor
 from weft.tasks import Tasks
-from weft.weaving import Weave, WeaveConfig, decoder_layers
+from weft.text_encoders import Piece, TextEncoder
+from weft.weaving import Reads, Weave, WeaveConfig, decoder_layers
 
 _arrange = torch.compiler.disable(arrange)
 """Laying out a batch is bookkeeping on values, which a compiler would only trip over."""
@@ -55,7 +56,10 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
     input_modalities = ("image", "text")
 
     def __init__(
-        self, config: WeftConfig, language_model: PreTrainedModel, encoders: dict[str, VisionEncoder] | None = None
+        self,
+        config: WeftConfig,
+        language_model: PreTrainedModel,
+        encoders: dict[str, VisionEncoder | TextEncoder] | None = None,
     ) -> None:
         super().__init__(config)
         self.language_model = language_model.requires_grad_(False).eval()
@@ -70,7 +74,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     # What is woven
 
-    def add_weave(self, name: str, config: WeaveConfig, encoder: VisionEncoder) -> Weave:
+    def add_weave(self, name: str, config: WeaveConfig, encoder: VisionEncoder | TextEncoder) -> Weave:
         """Weave in one more encoder; what the other weaves compute does not change.
 
         Raises:
@@ -90,7 +94,11 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         for index, (position, layer) in enumerate(zip(weave.config.layers, weave.layers, strict=True)):
             layer.to(next(decoder[position].parameters()).device)
             decoder[position].register_forward_pre_hook(FusionHook(self._slot, weave, index), with_kwargs=True)
-        weave.connector.to(next(decoder[weave.config.layers[0]].parameters()).device)
+        first, last = (next(decoder[weave.config.layers[place]].parameters()).device for place in (0, -1))
+        if weave.connector is not None:
+            weave.connector.to(first)
+        if weave.copy_gate is not None:
+            weave.copy_gate.to(last)
         self.weaves[weave.name] = weave
         weave.train(self.training)
         return weave
@@ -106,9 +114,23 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             raise WeftError(f"The model has no weave named {name!r}; it has: {', '.join(self.weaves) or 'none'}.")
         return cast(Weave, self.weaves[name])
 
-    def encoder(self, name: str | None = None) -> VisionEncoder:
-        """The frozen encoder of a weave; of the first by default."""
-        return cast(VisionEncoder, self.encoders[self.weave(name).name])
+    def encoder(self, name: str | None = None) -> Any:
+        """The frozen encoder of a weave (a vision or a text encoder); of the first by default."""
+        return self.encoders[self.weave(name).name]
+
+    def weave_that_reads(self, reads: Reads) -> Weave:
+        """The first weave that reads pictures, or the first that reads texts.
+
+        Raises:
+            WeftError: the model has none.
+        """
+        for name in self.weaves:
+            if self.weave(name).config.reads == reads:
+                return self.weave(name)
+        raise WeftError(
+            f"The model has no weave that reads {reads}; it has: {', '.join(self.weaves) or 'none'}. "
+            "weft.load() gives a model that has both kinds."
+        )
 
     def train(self, mode: bool = True) -> WeftModel:
         """Training mode for what learns; frozen parts stay in evaluation mode, so that their dropout is off."""
@@ -131,20 +153,35 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     def encode(self, pictures: Any, weave: str | None = None) -> Memory:
         """Run a weave's encoder on one picture (path, bytes, PIL image) or a list of them."""
-        return self.encoder(weave).encode(pictures if isinstance(pictures, (list, tuple)) else [pictures])
+        encoder = self.encoder(weave or self.weave_that_reads("pictures").name)
+        return encoder.encode(pictures if isinstance(pictures, (list, tuple)) else [pictures])
+
+    def encode_texts(self, passages: Sequence[str | Piece], weave: str | None = None) -> Memory:
+        """Run a weave's encoder on passages of text, each of which becomes an item."""
+        return self.encoder(weave or self.weave_that_reads("texts").name).encode(passages)
+
+    def read_texts(self, passages: Sequence[str | Piece], weave: str | None = None) -> ReadMemory:
+        """Read passages of text once: the result serves any number of questions, rows and beams.
+
+        Args:
+            passages: texts, each no longer than the encoder takes (see :func:`weft.text_encoders.pieces`).
+            weave: the weave that reads them; the first that reads texts by default.
+        """
+        name = weave or self.weave_that_reads("texts").name
+        return self.weave(name).read(self.encode_texts(passages, name))
 
     def read(self, memory: Any, weave: str | None = None) -> ReadMemory:
         """Read a memory, or pictures, once: the result serves any number of questions, rows and beams.
 
         Args:
             memory: a :class:`~weft.memory.Memory`, a picture (path, bytes, PIL image) or a list of pictures.
-            weave: the weave that reads it; the first by default.
+            weave: the weave that reads it; the first that reads pictures by default.
         """
         if isinstance(memory, ReadMemory):
             return memory
         if not isinstance(memory, Memory):
             memory = self.encode(memory, weave)
-        return self.weave(weave).read(memory)
+        return (self.weave_that_reads("pictures") if weave is None else self.weave(weave)).read(memory)
 
     def place(self, read: ReadMemory, placement: Placement) -> BatchMemory | None:
         """Lay a read memory out for a batch, to be given to ``forward`` or ``generate`` in ``memories``."""
@@ -156,6 +193,9 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         attention_mask: Tensor | None = None,
         pixel_values: Float[Tensor, "M 3 height width"] | None = None,
         image_positions: Int[Tensor, "B I"] | None = None,
+        document_ids: Int[Tensor, "M N"] | None = None,
+        document_mask: Tensor | None = None,
+        document_positions: Int[Tensor, "B J"] | None = None,
         memories: Sequence[BatchMemory] | None = None,
         columns: Int[Tensor, " T"] | None = None,
         **kwargs: Any,
@@ -165,16 +205,19 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         Args:
             input_ids: tokens, ``[B, T]``.
             attention_mask: as the language model takes it.
-            pixel_values: the batch's pictures, for the first weave, in the order of its rows and their texts.
+            pixel_values: the batch's pictures, for the first weave that reads them, in the order of its rows and their
+                texts.
             image_positions: the column from which on each of a row's pictures may be seen, ``[B, I]``; -1 where a row
                 has fewer. Left out, the only picture of every row is seen from the first column on.
+            document_ids: the batch's passages as tokens of the first weave that reads texts, ``[M, N]``, in that order.
+            document_mask: True, or 1, where such a token is real, ``[M, N]``.
+            document_positions: as ``image_positions``, for passages.
             memories: memories that have been read and placed already (:meth:`place`), at most one for each weave.
             columns: columns of the whole text that ``input_ids`` are; by default those that follow the cache.
             **kwargs: for the language model (``labels``, ``cache``, ...).
         """
-        if pixel_values is not None:
-            seen = self.see(pixel_values, image_positions)
-            memories = [*(memories or ()), *([] if seen is None else [seen])]
+        held = self.see(pixel_values, image_positions), self.see_texts(document_ids, document_mask, document_positions)
+        memories = [*(memories or ()), *(memory for memory in held if memory is not None)]
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         if input_ids is not None:
             kwargs["input_ids"] = input_ids
@@ -185,8 +228,25 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             cache = kwargs.get("cache", kwargs.get("past_key_values"))
             start = 0 if cache is None else int(cache.get_seq_length())
             columns = torch.arange(start, start + tokens)
-        with self.looking_at(memories or (), columns):
-            return self.language_model(**kwargs)
+        with self.looking_at(memories, columns):
+            if not any(memory.copying is not None for memory in memories):
+                return self.language_model(**kwargs)
+            return self._copying(kwargs)
+
+    def _copying(self, inputs: dict[str, Any]) -> Any:
+        """Run the language model, and mix in what the weaves that it looks at copy."""
+        labels = inputs.pop("labels", None)
+        with head_inputs(cast(nn.Module, self.get_output_embeddings())) as given:
+            output = self.language_model(**inputs, return_dict=True)
+        for memory, visible in self._slot.memories.values():
+            gate = self.weave(memory.weave).copy_gate
+            if gate is not None:
+                last = None if visible is None else visible[:, -given[-1].shape[1] :]
+                output.logits = memory.mix(gate, given[-1], output.logits, last)
+        if labels is not None:
+            size = self.config.get_text_config(decoder=True).vocab_size
+            output.loss = self.language_model.loss_function(logits=output.logits, labels=labels, vocab_size=size)
+        return output
 
     @contextmanager
     def looking_at(self, memories: Sequence[BatchMemory], columns: Int[Tensor, " T"] | None) -> Iterator[None]:
@@ -198,19 +258,32 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         finally:
             self._slot.memories.clear()
 
-    def see(self, pixel_values: Tensor, positions: Tensor | None) -> BatchMemory | None:
-        """Encode, read and place the pictures of a batch."""
-        weave = self.weave(None)
+    def see(self, pixel_values: Tensor | None, positions: Tensor | None) -> BatchMemory | None:
+        """Encode, read and place the pictures of a batch; None where there are none."""
+        if pixel_values is None:
+            return None
+        weave = self.weave_that_reads("pictures")
         with torch.no_grad():
             encoder = self.encoder(weave.name)
             parameter = next(encoder.parameters())
             features = encoder(pixel_values.to(parameter.device, parameter.dtype))
         if positions is None:
             positions = torch.zeros(len(pixel_values), 1, dtype=torch.long)
-        held = positions >= 0
-        items = torch.where(held, held.flatten().cumsum(0).view_as(positions) - 1, -1)
-        read = weave.read(Memory(features, ()))
-        return self.place(read, Placement(items, positions.clamp(min=0)))
+        return self.place(weave.read(Memory(features, ())), _in_order(positions))
+
+    def see_texts(self, ids: Tensor | None, mask: Tensor | None, positions: Tensor | None) -> BatchMemory | None:
+        """Encode, read and place the passages of a batch, given as tokens; None where there are none."""
+        if ids is None:
+            return None
+        weave = self.weave_that_reads("texts")
+        encoder = self.encoder(weave.name)
+        real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        rows = [row[kept].tolist() for row, kept in zip(ids, real, strict=True)]
+        features = nn.utils.rnn.pad_sequence(encoder.run(rows), batch_first=True)
+        if positions is None:
+            positions = torch.zeros(len(ids), 1, dtype=torch.long)
+        memory = Memory(features, (), real, ids=encoder.ids(rows))
+        return self.place(weave.read(memory), _in_order(positions))
 
     # What transformers asks of a model
 
@@ -267,3 +340,22 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
                 language model's ``from_pretrained`` takes.
         """
         return load_checkpoint(cls, pretrained_model_name_or_path, **kwargs)
+
+    def load_weaves(self, folder: str | Path) -> None:
+        """Add the weaves of another saved model that stands on the same language model.
+
+        Args:
+            folder: what :meth:`save_pretrained` wrote, or a Hub id.
+
+        Raises:
+            PartError: the folder is not a woven model, or its weaves were trained on another language model.
+            WeftError: the model has a weave of the same name.
+        """
+        load_weaves(self, folder)
+
+
+def _in_order(positions: Int[Tensor, "B I"]) -> Placement:
+    """Items that belong to rows in their order, each seen from a column on; -1 where a row has fewer."""
+    held = positions >= 0
+    items = torch.where(held, held.flatten().cumsum(0).view_as(positions) - 1, -1)
+    return Placement(items, positions.clamp(min=0))

@@ -13,6 +13,11 @@ LONGEST = 800
 OVERLAP = 160
 """Characters, at most, that a passage repeats of the one before it, by default."""
 
+PASSAGES = 5
+"""Passages that are looked up for an answer, by default."""
+BOUND = 16
+"""Passages of one text that are read, at most, by default; what a token costs grows no further beyond them."""
+
 Span = tuple[int, int]
 """Where something begins and ends in a text, in characters."""
 

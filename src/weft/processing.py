@@ -1,7 +1,8 @@
-"""The processor: chat messages with pictures in them, as the tensors that a woven model takes.
+"""The processor: chat messages with pictures and documents in them, as the tensors that a woven model takes.
 
-A picture occupies no tokens. :class:`WeftProcessor` renders the messages with the tokenizer's own chat template, so
-that the text is exactly what the language model is used to, and notes from which column on each picture may be seen.
+A picture occupies no tokens, nor does a document. :class:`WeftProcessor` renders the messages with the tokenizer's own
+chat template, so that the text is exactly what the language model is used to, and notes from which column on each
+picture and document may be seen.
 """
 
 from __future__ import annotations
@@ -19,16 +20,21 @@ from weft.errors import DataError, PartError
 from weft.images import load_image
 from weft.parts import resolve
 from weft.rendering import PLAIN_TEMPLATE, Messages, Rendered, render
+from weft.text_encoders import TextEncoder, pieces
 
 FILE = "processor_config.json"
+PASSAGE = 2400
+"""Characters of a document, at most, that are read as one passage: about 600 tokens of English."""
 
 
 class WeftProcessor(ProcessorMixin):
-    """Turns messages into ``input_ids``, ``attention_mask``, ``pixel_values`` and ``image_positions``.
+    """Turns messages into ``input_ids``, ``attention_mask``, and what they hold: ``pixel_values`` and
+    ``image_positions``; ``document_ids``, ``document_mask`` and ``document_positions``.
 
     Args:
         tokenizer: the language model's.
-        encoder: the vision encoder, which knows how its pictures are prepared.
+        encoder: the vision encoder, which knows how its pictures are prepared; None for a model without eyes.
+        text_encoder: the text encoder, which knows how passages become tokens; None for a model that reads none.
         system_prompt: system message of conversations that have none; None leaves that to the chat template.
         parts: ids and hashes of tokenizer and encoder, to find them again; filled in by ``save_pretrained``'s caller.
     """
@@ -36,25 +42,37 @@ class WeftProcessor(ProcessorMixin):
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        encoder: VisionEncoder,
+        encoder: VisionEncoder | None = None,
         *,
+        text_encoder: TextEncoder | None = None,
         system_prompt: str | None = None,
         parts: dict[str, Any] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.encoder = encoder
+        self.text_encoder = text_encoder
         self.system_prompt = system_prompt
         self.parts = parts or {}
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.tokenizer).__name__}, {self.encoder.id or 'an encoder'!r})"
+        encoders = [one.id or "an encoder" for one in (self.encoder, self.text_encoder) if one is not None]
+        return f"{type(self).__name__}({type(self.tokenizer).__name__}, {', '.join(map(repr, encoders))})"
+
+    def use(self, encoder: VisionEncoder | TextEncoder) -> None:
+        """Prepare pictures, or passages, for an encoder; the first of each kind is kept."""
+        if isinstance(encoder, TextEncoder):
+            self.text_encoder = self.text_encoder or encoder
+        else:
+            self.encoder = self.encoder or encoder
 
     @property
     def model_input_names(self) -> list[str]:
         """What a woven model takes."""
-        return ["input_ids", "attention_mask", "pixel_values", "image_positions"]
+        pictures = ["pixel_values", "image_positions"] if self.encoder is not None else []
+        documents = ["document_ids", "document_mask", "document_positions"] if self.text_encoder is not None else []
+        return ["input_ids", "attention_mask", *pictures, *documents]
 
     @property
     def chat_template(self) -> str:
@@ -62,15 +80,16 @@ class WeftProcessor(ProcessorMixin):
         return self.tokenizer.chat_template or PLAIN_TEMPLATE
 
     def render(self, messages: Messages, **template: Any) -> Rendered:
-        """Messages as text, with the places of their pictures.
+        """Messages as text, with the places of their pictures and documents.
 
         Args:
-            messages: ``{"role": ..., "content": ...}``; content is a string or a list of parts, of type ``"text"`` or
-                ``"image"`` (with the picture under ``"image"``, ``"path"`` or ``"url"``).
+            messages: ``{"role": ..., "content": ...}``; content is a string or a list of parts, of type ``"text"``,
+                ``"image"`` (with the picture under ``"image"``, ``"path"`` or ``"url"``) or ``"document"`` (with the
+                document under ``"text"``).
             **template: ``add_generation_prompt``, ``continue_final_message`` and what else the template takes.
 
         Raises:
-            DataError: a part is of another type, or an image part holds no picture.
+            DataError: a part is of another type, or holds nothing.
         """
 
         def apply(plain: list[dict[str, str]]) -> str:
@@ -139,22 +158,56 @@ class WeftProcessor(ProcessorMixin):
         fill = self.tokenizer.pad_token_id
         input_ids = torch.full((len(rows), width), fill if fill is not None else 0)
         attention_mask = torch.zeros_like(input_ids)
-        positions = torch.full((len(rows), max(len(columns) for _, columns in rows)), -1)
-        for row, (ids, columns) in enumerate(rows):
+        lefts = []
+        for row, ids in enumerate(ids for ids, _ in rows):
             left = width - len(ids) if padding_side == "left" else 0
             input_ids[row, left : left + len(ids)] = torch.tensor(ids, dtype=torch.long)
             attention_mask[row, left : left + len(ids)] = 1
-            positions[row, : len(columns)] = torch.tensor(columns, dtype=torch.long) + left
-        data = {"input_ids": input_ids, "attention_mask": attention_mask}
+            lefts.append(left)
+        data: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
         pictures = [load_image(picture) for one in rendered for picture in one.pictures]
         if pictures:
+            if self.encoder is None:
+                raise DataError("A message holds a picture, but the model has no weave that reads pictures.")
+            positions = _positions([columns for _, columns in rows], lefts)
             data |= {"pixel_values": self.encoder.preprocess(pictures)[0], "image_positions": positions}
+        if any(one.documents for one in rendered):
+            data |= self._documents(rendered, lefts)
         return BatchFeature(data)
+
+    def _documents(self, rendered: Sequence[Rendered], lefts: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The documents of a batch, cut into passages, as tokens."""
+        if self.text_encoder is None:
+            raise DataError("A message holds a document, but the model has no weave that reads texts.")
+        passages: list[list[int]] = []
+        columns = []
+        for one in rendered:
+            begins = self._begins(one)
+            row: list[int] = []
+            for document, column in zip(one.documents, one.document_columns(begins), strict=True):
+                cut = pieces(document["text"], PASSAGE)
+                passages += [self.text_encoder.tokenize(piece.text)[0] for piece in cut]
+                row += [column] * len(cut)
+            columns.append(row)
+        ids = torch.zeros(len(passages), max(map(len, passages), default=0), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for index, tokens in enumerate(passages):
+            ids[index, : len(tokens)] = torch.tensor(tokens)
+            mask[index, : len(tokens)] = 1
+        return {"document_ids": ids, "document_mask": mask, "document_positions": _positions(columns, lefts)}
 
     def tokenize(self, rendered: Rendered) -> tuple[list[int], list[int]]:
         """Token ids of a text, and the column from which on each of its pictures may be seen."""
         encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
         return encoded["input_ids"], rendered.columns([begin for begin, _ in encoded["offset_mapping"]])
+
+    def document_columns(self, rendered: Rendered) -> list[int]:
+        """The column from which on each of a text's documents may be seen."""
+        return rendered.document_columns(self._begins(rendered))
+
+    def _begins(self, rendered: Rendered) -> list[int]:
+        encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
+        return [begin for begin, _ in encoded["offset_mapping"]]
 
     def batch_decode(self, *args: Any, **kwargs: Any) -> list[str]:
         """The tokenizer's."""
@@ -182,13 +235,16 @@ class WeftProcessor(ProcessorMixin):
         pretrained_model_name_or_path: str | Path,
         *,
         encoder: VisionEncoder | None = None,
+        text_encoder: TextEncoder | None = None,
         **_: Any,
     ) -> WeftProcessor:
-        """Load what ``save_pretrained`` wrote, tokenizer and encoder from the parts that it names.
+        """Load what ``save_pretrained`` wrote, tokenizer and encoders from the parts that it names.
 
         Args:
             pretrained_model_name_or_path: the folder, or a Hub id.
-            encoder: an encoder that is loaded already.
+            encoder: a vision encoder that is loaded already.
+            text_encoder: a text encoder that is loaded already; one that is the language model itself comes with the
+                model only.
         """
         folder = resolve(pretrained_model_name_or_path).path
         if not (folder / FILE).is_file():
@@ -199,11 +255,20 @@ class WeftProcessor(ProcessorMixin):
         merged = folder / "language_model"
         tokenizer_folder = merged if merged.is_dir() else resolve(fields["language_model"]["id"]).path
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-        if encoder is None:
+        if encoder is None and "encoder" in fields:
             merged = folder / "encoders" / fields["weave"]
             encoder = load_vision_encoder(merged if merged.is_dir() else fields["encoder"]["id"])
-        parts = {name: fields[name] for name in ("language_model", "encoder", "weave")}
-        return cls(tokenizer, encoder, system_prompt=fields["system_prompt"], parts=parts)
+        parts = {name: fields[name] for name in ("language_model", "encoder", "weave") if name in fields}
+        system_prompt = fields["system_prompt"]
+        return cls(tokenizer, encoder, text_encoder=text_encoder, system_prompt=system_prompt, parts=parts)
+
+
+def _positions(columns: Sequence[Sequence[int]], lefts: Sequence[int]) -> torch.Tensor:
+    """Columns of each row's items as a table, moved by the padding on the left; -1 where a row has fewer."""
+    table = torch.full((len(columns), max(map(len, columns))), -1)
+    for row, (found, left) in enumerate(zip(columns, lefts, strict=True)):
+        table[row, : len(found)] = torch.tensor(found, dtype=torch.long) + left
+    return table
 
 
 def _messages(conversation: Any) -> Messages:

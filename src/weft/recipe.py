@@ -20,11 +20,12 @@ class Recipe:
     """What a run of ``weft train`` does. Paths are relative to the recipe's own folder.
 
     Attributes:
-        data: JSONL of conversations to learn.
+        data: JSONL of conversations to learn, or a list of such files.
         output: folder of the run: checkpoints, log, and the best weave.
-        dev: JSONL of conversations to watch; None for none.
+        dev: JSONL of conversations to watch, or a list of such files; None for none.
         language_model: part, folder or Hub id of the frozen language model.
-        vision: part, folder or Hub id of the frozen encoder.
+        vision: part, folder or Hub id of the frozen encoder of pictures, where ``text`` is not given.
+        text: ``"language-model"``, or part, folder or Hub id of a frozen encoder of texts.
         name: name of the weave.
         weave: arguments of :func:`weft.weave`: ``layers``, ``every``, ``start``, ``initial``, ``feed_forward``, ...
         initial_weights: a folder with a woven model to go on from, of whose ``weave`` settings only ``dropout`` can be
@@ -48,21 +49,25 @@ class Recipe:
         label_smoothing: share of each target spread over the vocabulary.
         average: decay a step of the running average of the weights, which is what is evaluated and kept; 0 for none.
         precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in encoder and weave.
-        share_prompts: whether rows with the same pictures and prompt are computed as one.
+        passages: passages of a conversation's documents that are read, at most; the first ones.
+        citing: what it counts, in losses of a word, that copying looks at the documents named in ``supporting``.
+        share_prompts: whether rows with the same pictures, documents and prompt are computed as one.
         store_hidden: whether the hidden states below the first fusion layer are kept on disk.
         sampled_vocabulary: words outside the training set's own that are drawn for each step's softmax; None to
             compute the whole vocabulary. With ``reward`` there are the training set's own alone, or all.
         evaluate_every: steps between evaluations on ``dev``, and between checkpoints.
-        metric: what decides which weights are kept: the ``"loss"`` on ``dev``, or ``"cider"`` of greedy captions.
+        metric: what decides which weights are kept: the ``"loss"`` on ``dev``, ``"cider"`` of greedy captions, or
+            ``"rouge"`` (ROUGE-L) of greedy responses to conversations about documents.
         evaluate_limit: examples of ``dev`` that an evaluation looks at; None for all.
         patience: evaluations without a gain after which the run stops; None for never.
     """
 
-    data: str
+    data: str | list[str]
     output: str
-    dev: str | None = None
+    dev: str | list[str] | None = None
     language_model: str = "smollm2-135m-instruct"
     vision: str = "efficientnet-lite2"
+    text: str | None = None
     name: str = "photos"
     weave: dict[str, Any] = field(default_factory=dict)
     initial_weights: str | None = None
@@ -84,11 +89,13 @@ class Recipe:
     label_smoothing: float = 0.0
     average: float = 0.0
     precision: Literal["bf16", "fp32"] = "bf16"
+    passages: int = 16
+    citing: float = 0.0
     share_prompts: bool = True
     store_hidden: bool = True
     sampled_vocabulary: int | None = 1024
     evaluate_every: int = 200
-    metric: Literal["loss", "cider"] = "loss"
+    metric: Literal["loss", "cider", "rouge"] = "loss"
     evaluate_limit: int | None = None
     patience: int | None = None
 
@@ -96,8 +103,10 @@ class Recipe:
         for name, least in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 1), ("samples", 2), ("epochs", 0)):
             if getattr(self, name) < least:
                 raise RecipeError(f"{name}: {getattr(self, name)} is too small; give at least {least}.")
-        if self.metric == "cider" and self.dev is None:
-            raise RecipeError("metric: cider needs captions to compare with; give 'dev', a JSONL with references.")
+        if self.metric != "loss" and self.dev is None:
+            raise RecipeError(
+                f"metric: {self.metric} needs words to compare with; give 'dev', a JSONL with references."
+            )
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -150,14 +159,20 @@ def _checked(fields: dict[Any, Any], where: str) -> dict[str, Any]:
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:
     """Paths made relative to the recipe's folder."""
-    paths: dict[str, Any] = {
-        name: getattr(recipe, name) for name in ("data", "output", "dev", "features", "initial_weights")
-    }
-    for name in ("language_model", "vision"):
-        if str(getattr(recipe, name)).startswith("."):
-            paths[name] = getattr(recipe, name)
-    beside: dict[str, Any] = {name: str(folder / path) for name, path in paths.items() if path is not None}
+    names = ["data", "output", "dev", "features", "initial_weights"]
+    names += [name for name in ("language_model", "vision", "text") if str(getattr(recipe, name)).startswith(".")]
+
+    def placed(path: Any) -> Any:
+        return [str(folder / one) for one in path] if isinstance(path, list) else str(folder / path)
+
+    paths = {name: getattr(recipe, name) for name in names}
+    beside: dict[str, Any] = {name: placed(path) for name, path in paths.items() if path is not None}
     return dataclasses.replace(recipe, **beside)
+
+
+def listed(files: str | list[str]) -> list[str]:
+    """One file or several, as a list."""
+    return [files] if isinstance(files, str) else files
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

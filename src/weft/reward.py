@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from weft.data import Row
 from weft.fastpath import Vocabulary
@@ -63,14 +61,15 @@ class SelfCritical:
         self.cider = CiderD(list(self.references.values()))
         self.vocabulary: Vocabulary | None = None
 
-    def try_answers(self, rows: Sequence[Row], features: Float[Tensor, "M N D"]) -> Sampled:
+    def try_answers(self, rows: Sequence[Row], memory: Memory, placement: Placement) -> Sampled:
         """Sample answers to the rows' prompts and weigh them.
 
         Args:
             rows: the rows of a batch.
-            features: features of their pictures, in order.
+            memory: what they hold.
+            placement: which of it each row holds.
         """
-        tried = dict(self._sample(rows, features))
+        tried = dict(self._sample(rows, memory, placement))
         texts = [self._text(answer) for answers in tried.values() for answer in answers]
         right = [self.references[row] for row, answers in tried.items() for _ in answers]
         rewards = self.cider.scores(texts, right).reshape(-1, self.samples) if texts else np.zeros((0, self.samples))
@@ -89,9 +88,13 @@ class SelfCritical:
         return Sampled(result, weights, float(rewards.mean()) if rewards.size else 0.0)
 
     @torch.no_grad()
-    def _sample(self, rows: Sequence[Row], features: Float[Tensor, "M N D"]) -> Any:
+    def _sample(self, rows: Sequence[Row], memory: Memory, placement: Placement) -> Any:
         """Rows that are rewarded, with their samples; those with the same prompt are sampled together."""
-        first = dict(zip(rows, np.cumsum([0, *(len(row.pictures) for row in rows)]).tolist(), strict=False))
+        table = zip(placement.items.tolist(), placement.starts.tolist(), strict=True)
+        held = {
+            row: [(item, start) for item, start in zip(items, starts, strict=True) if item >= 0]
+            for row, (items, starts) in zip(rows, table, strict=True)
+        }
         alike: dict[tuple[int, ...], list[Row]] = {}
         for row in rows:
             if row in self.references:
@@ -99,10 +102,9 @@ class SelfCritical:
         training = self.model.training
         self.model.eval()
         for prompt, group in alike.items():
-            chosen = [first[row] + number for row in group for number in range(len(row.pictures))]
-            counter = iter(range(len(chosen)))
-            items = [[(next(counter), column) for column in row.columns] for row in group]
-            read = self.model.weave(self.weave).read(Memory(features[chosen], ())) if chosen else None
+            chosen = list(dict.fromkeys(item for row in group for item, _ in held[row]))
+            items = [[(chosen.index(item), start) for item, start in held[row]] for row in group]
+            read = self.model.weave(self.weave).read(_some(memory, chosen)) if chosen else None
             answers = self._answers(read, items, prompt)
             for number, row in enumerate(group):
                 yield row, answers[number * self.samples : (number + 1) * self.samples]
@@ -137,3 +139,9 @@ class SelfCritical:
     def _text(self, tokens: Sequence[int]) -> str:
         assert self.model.processor is not None
         return self.model.processor.decode(list(tokens), skip_special_tokens=True).strip()
+
+
+def _some(memory: Memory, items: list[int]) -> Memory:
+    """Some items of a memory."""
+    mask, ids = (None if tensor is None else tensor[items] for tensor in (memory.mask, memory.ids))
+    return Memory(memory.features[items], (), mask, ids=ids)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weft.errors import PartError
 
-SHIPPED = ("photos",)
+SHIPPED: tuple[str, ...] = ("photos",)
 """Their names."""
 
 

@@ -1,4 +1,4 @@
-"""What people ask of a woven model: captions and titles of pictures.
+"""What people ask of a woven model about pictures: captions, titles, answers; and, from :mod:`weft.reading`, of texts.
 
 :class:`Tasks` is what :class:`~weft.model.WeftModel` offers beside ``generate``: it is given pictures, or memories that
 have been read, and hands on :class:`Caption` objects. The instructions are those that the shipped weave was trained
@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from PIL import Image
 
-from weft.errors import WeftError
+from weft.errors import DataError, WeftError
 from weft.explain import Seen, look
-from weft.images import load_image
-from weft.memory import Memory, Placement, ReadMemory
+from weft.images import PICTURES, load_image
+from weft.instructions import CAPTION, TITLE
+from weft.memory import Memory, ReadMemory
+from weft.reading import ReadingTasks
 from weft.rendering import about_a_picture
+from weft.responding import respond
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
 
-CAPTION = "Describe the picture."
-TITLE = "Give the picture a title."
 Task = Literal["caption", "title"]
 INSTRUCTIONS: dict[Task, str] = {"caption": CAPTION, "title": TITLE}
 LONGEST = 60
@@ -74,8 +75,8 @@ class Caption:
         return self.seen
 
 
-class Tasks:
-    """Captions and titles; a part of :class:`~weft.model.WeftModel`."""
+class Tasks(ReadingTasks):
+    """What can be asked about pictures and texts; a part of :class:`~weft.model.WeftModel`."""
 
     def caption(self, pictures: Any, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
         """Describe pictures in a sentence.
@@ -95,11 +96,38 @@ class Tasks:
         """
         return self.say(pictures, CAPTION, beams=beams, explain=explain, **options)
 
-    def title(self, pictures: Any, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
-        """Give pictures a title of a few words; arguments and result as for :meth:`caption`."""
-        return self.say(pictures, TITLE, beams=beams, explain=explain, **options)
+    def title(self, what: Any, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
+        """Give pictures, or a text, a title of a few words.
 
-    @torch.inference_mode()
+        Args:
+            what: pictures, as for :meth:`caption`; or a text, or the path of a document (.txt, .md, .html, ...).
+            beams: beams of the search; 1 is greedy.
+            explain: find out what each word looked at, or which sentences the title leaned on.
+            **options: for ``generate``; of a text also ``bound``, as for :meth:`~weft.reading.ReadingTasks.summarize`.
+
+        Returns:
+            A :class:`Caption`, or a list of them for a list; of a text a :class:`~weft.reading.Summary`.
+
+        Raises:
+            PictureError: a picture can't be read.
+            DataError: a document can't be read.
+        """
+        text = _text(what)
+        if text is not None:
+            return self.title_text(text, beams=beams, explain=explain, **options)
+        return self.say(what, TITLE, beams=beams, explain=explain, **options)
+
+    def ask(self, picture: Any, question: str, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
+        """Answer a question about a picture; arguments and result as for :meth:`caption`.
+
+        Raises:
+            PictureError: a picture can't be read.
+            DataError: the question is empty.
+        """
+        if not question.strip():
+            raise DataError("The question is empty; ask something.")
+        return self.say(picture, question, beams=beams, explain=explain, **options)
+
     def say(self, pictures: Any, instruction: str, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
         """Follow an instruction about each picture."""
         model = cast("WeftModel", self)
@@ -109,38 +137,35 @@ class Tasks:
         if not many:
             return []
         images = [None if isinstance(one, (Memory, ReadMemory)) else load_image(one) for one in many]
-        reads = _read_each(model, many, images)
         rendered = model.processor.render(about_a_picture(instruction), add_generation_prompt=True)
         prompt, columns = model.processor.tokenize(rendered)
-        input_ids = torch.tensor([prompt] * len(many), device=model.device)
-        placement = Placement.of([[(index, columns[0])] for index in range(len(many))])
-        memory = model.place(_side_by_side(reads), placement)
-        options = {"max_new_tokens": LONGEST, "do_sample": False, **options}
-        output = model.generate(
-            input_ids,
-            attention_mask=torch.ones_like(input_ids),
-            memories=[memory],
-            num_beams=beams,
-            return_dict_in_generate=True,
-            output_scores=True,
-            **options,
-        )
-        chances = model.compute_transition_scores(
-            output.sequences, output.scores, getattr(output, "beam_indices", None), normalize_logits=beams == 1
-        )
+        with torch.inference_mode():
+            reads = _read_each(model, many, images)
+            read = reads[0] if len(reads) == 1 else ReadMemory.concatenate(reads)
+        held = [[(index, columns[0])] for index in range(len(many))]
+        options = {"longest": LONGEST, **options}
         captions = []
-        for index, (sequence, chance) in enumerate(zip(output.sequences, chances, strict=True)):
-            answer = _until_end(sequence[len(prompt) :].tolist(), model)
-            text = model.processor.decode(answer, skip_special_tokens=True).strip()
+        for index, said in enumerate(respond(model, read, [prompt] * len(many), held, beams=beams, **options)):
             seen = None
             if explain:
                 picture = images[index]
                 if picture is None:
                     raise WeftError("explain needs the picture itself, not only its memory; give the picture.")
-                seen = look(model, reads[index], prompt, columns[0], answer, picture)
-            total = float(chance[: len(answer) + 1].clamp(min=-1e4).sum())
-            captions.append(Caption(text, _name(many[index]), total, seen))
+                seen = look(model, reads[index], prompt, columns[0], said.tokens, picture)
+            captions.append(Caption(said.text, _name(many[index]), said.log_probability, seen))
         return captions if isinstance(pictures, (list, tuple)) else captions[0]
+
+
+def _text(given: Any) -> str | Path | None:
+    """A text, or the path of a document, if that is what was given; None for pictures."""
+    if not isinstance(given, (str, Path)):
+        return None
+    from weft.documents import READERS
+
+    if Path(given).suffix.lower() in READERS and len(str(given)) < 1000:
+        return Path(given)
+    is_name = len(str(given)) < 1000 and (Path(given).exists() or Path(given).suffix.lower() in PICTURES)
+    return given if isinstance(given, str) and " " in given.strip() and not is_name else None
 
 
 def _read_each(model: WeftModel, given: Sequence[Any], images: Sequence[Image.Image | None]) -> list[ReadMemory]:
@@ -152,17 +177,6 @@ def _read_each(model: WeftModel, given: Sequence[Any], images: Sequence[Image.Im
         cast(ReadMemory, read).item(next(items)) if image is not None else model.read(one)
         for one, image in zip(given, images, strict=True)
     ]
-
-
-def _side_by_side(reads: Sequence[ReadMemory]) -> ReadMemory:
-    return reads[0] if len(reads) == 1 else ReadMemory.concatenate(reads)
-
-
-def _until_end(tokens: list[int], model: WeftModel) -> list[int]:
-    """Tokens before the first one that ends a text."""
-    ends = model.generation_config.eos_token_id
-    ends = {ends} if isinstance(ends, int) else set(ends or ())
-    return next((tokens[:at] for at, token in enumerate(tokens) if token in ends), tokens)
 
 
 def _name(given: Any) -> str:

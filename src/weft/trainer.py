@@ -34,6 +34,7 @@ from weft.metrics import cider_d
 from weft.model import WeftModel
 from weft.optimizers import cosine, make_optimizer
 from weft.progress import Reporter
+from weft.reading_evaluation import evaluate_reading
 from weft.recipe import Recipe
 from weft.reward import SelfCritical
 from weft.runstate import load_run, save_run, swapped
@@ -76,7 +77,7 @@ class Trainer:
         self.best = math.inf
         self.stale = 0
         self.folder = Path(recipe.output)
-        self.step_module = StepLoss(self.model, recipe.name, recipe.label_smoothing)
+        self.step_module = StepLoss(self.model, recipe.name, recipe.label_smoothing, recipe.citing)
         self.critic = SelfCritical(self.model, recipe.name, self.feed.rows, recipe.samples) if recipe.reward else None
         self.optimizer = make_optimizer(
             self.weave, recipe.optimizer, rate=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -97,7 +98,9 @@ class Trainer:
             config = model.weave(recipe.name).config
             config.dropout = recipe.weave.get("dropout", config.dropout)
             return model
-        return weave(recipe.language_model, vision=recipe.vision, name=recipe.name, dtype=dtype, **recipe.weave)
+        vision = None if recipe.text else recipe.vision
+        options = {"vision": vision, "text": recipe.text, "name": recipe.name, "dtype": dtype, **recipe.weave}
+        return weave(recipe.language_model, **options)
 
     # The run
 
@@ -152,12 +155,12 @@ class Trainer:
             share = float(len(part) > rank)  # a process without rows of its own computes one that counts nothing
             waits = self.accelerator.no_sync(module) if index < len(parts) - 1 else nullcontext()
             with waits, self._autocast():
-                features, weights = self.feed.features(mine, epoch), None
+                (memory, placement), weights = self.feed.memory(mine, epoch), None
                 if self.critic is not None:
-                    sampled = self.critic.try_answers(mine, features)
+                    sampled = self.critic.try_answers(mine, memory, placement)
                     mine, weights = sampled.rows, sampled.weights
                     rewards.append(sampled.reward)
-                loss = module(self.feed.batch(mine), features, weights) * (share * world / learned)
+                loss = module(self.feed.batch(mine), memory, placement, weights) * (share * world / learned)
             if not torch.isfinite(loss):
                 names = ", ".join(row.where for row in mine)
                 raise WeftError(f"The loss of step {self.step + 1} is {loss.item()}; its batch was {names}.")
@@ -233,7 +236,7 @@ class Trainer:
         """The loss of rows as evaluation sees it, summed over their learned tokens, and how many those are."""
         batch = self.feed.batch(rows)
         with self._autocast():
-            return float(self.step_module(batch, self.feed.features(rows, None), full=True)), len(batch.targets)
+            return float(self.step_module(batch, *self.feed.memory(rows, None), full=True)), len(batch.targets)
 
     def _fill_hidden(self, hidden: HiddenStore, reporter: Reporter) -> None:
         rows = [row for row in (*self.feed.rows, *self.feed.dev_rows) if hidden.key(row) not in hidden.store]
@@ -255,9 +258,10 @@ class Trainer:
             return
         with self._averaged():
             figures = {"dev_loss": self._dev_loss()}
-            if self.recipe.metric == "cider":
-                figures["dev_cider"] = self._dev_cider()
-            score = -figures["dev_cider"] if self.recipe.metric == "cider" else figures["dev_loss"]
+            score = figures["dev_loss"]
+            if self.recipe.metric != "loss":
+                figures[f"dev_{self.recipe.metric}"] = found = self._dev_words()
+                score = -found
             self.stale = 0 if score < self.best else self.stale + 1
             if score < self.best:
                 self.best = score
@@ -272,9 +276,13 @@ class Trainer:
         sums = [self._summed(order[start : start + size]) for start in range(0, len(order), size)]
         return sum(total for total, _ in sums) / sum(tokens for _, tokens in sums)
 
-    def _dev_cider(self) -> float:
+    def _dev_words(self) -> float:
+        """How good greedy responses to the dev set are, by the recipe's metric."""
         self.model.eval()
         with self._autocast():
+            if self.recipe.metric == "rouge":
+                figures = evaluate_reading(self.model, self.feed.dev_examples, "read", beams=1)
+                return figures["rouge_l"]
             said = answers(self.model, self.feed.dev_examples, "caption", beams=1, batch_size=50)
         return cider_d([one.prediction for one in said], [one.references for one in said])
 

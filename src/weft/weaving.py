@@ -12,12 +12,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
 
 import torch
-from torch import nn
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
+from weft.copying import CopyGate
 from weft.errors import WeftError
 from weft.fusion import Connector, GatedCrossAttention, Resampler
 from weft.memory import KeyValues, Memory, ReadMemory, Sees, content_hash
 
+Reads = Literal["pictures", "texts"]
+"""What a weave's memories are made of."""
 Initial = Literal["identity", "self-attention"]
 """How fusion layers start: as exact identity, or as copies of their decoder layer's self-attention."""
 
@@ -30,7 +34,9 @@ class WeaveConfig:
         encoder: the frozen encoder it reads from: ``{"id": ..., "sha256": ...}``.
         layers: the decoder layers in front of which fusion layers sit.
         hidden_size: width of the language model.
-        memory_size: width of the encoder's features.
+        memory_size: width of the encoder's features, those for one fusion layer.
+        reads: what its memories are made of.
+        layered: whether the encoder gives each fusion layer features of its own, side by side.
         memory_tokens: tokens an item has, each with a learned position; 0 for items of any length.
         heads: query heads of a fusion layer.
         kv_heads: key/value heads of a fusion layer.
@@ -42,6 +48,8 @@ class WeaveConfig:
         connector_feed_forward: inner width of their feed-forward networks.
         resample: tokens that a resampler makes of an item; 0 for no resampler.
         dropout: probability with which features and updates are dropped while training.
+        rotary_theta: base of the rotary positions of memory tokens; 0 for none.
+        copy_width: width in which a copy gate compares; 0 for no copy gate.
         sees: what a text token looks at: ``"all"`` items before it, or only the ``"last"``.
         initial: how the fusion layers started.
     """
@@ -53,6 +61,8 @@ class WeaveConfig:
     kv_heads: int
     head_dim: int
     encoder: dict[str, str] = field(default_factory=dict)
+    reads: Reads = "pictures"
+    layered: bool = False
     memory_tokens: int = 0
     feed_forward: int = 0
     qk_norm: bool = True
@@ -61,6 +71,8 @@ class WeaveConfig:
     connector_feed_forward: int = 0
     resample: int = 0
     dropout: float = 0.0
+    rotary_theta: float = 0.0
+    copy_width: int = 0
     sees: Sees = "all"
     initial: Initial = "identity"
 
@@ -70,7 +82,10 @@ class WeaveConfig:
 
 
 class Weave(nn.Module):
-    """Connector, resampler (where asked for) and one fusion layer for each decoder layer that reads.
+    """What is learned: one fusion layer for each decoder layer that reads, and what stands before and behind them.
+
+    Before them a connector, and a resampler where asked for; features that an encoder gives each layer apart need
+    neither. Behind them, where asked for, a copy gate.
 
     Args:
         name: the weave's name within its model.
@@ -81,32 +96,37 @@ class Weave(nn.Module):
         super().__init__()
         self.name = name
         self.config = config
-        self.connector = Connector(
-            config.memory_size,
-            config.hidden_size,
-            tokens=config.memory_tokens,
-            layers=config.connector_layers,
-            heads=config.connector_heads,
-            feed_forward=config.connector_feed_forward,
-            dropout=config.dropout,
-        )
-        self.resampler = None
+        self.connector: Connector | None = None
+        if not config.layered:
+            self.connector = Connector(
+                config.memory_size,
+                config.hidden_size,
+                tokens=config.memory_tokens,
+                layers=config.connector_layers,
+                heads=config.connector_heads,
+                feed_forward=config.connector_feed_forward,
+                dropout=config.dropout,
+            )
+        self.resampler: Resampler | None = None
         if config.resample:
             heads = config.connector_heads
             self.resampler = Resampler(config.hidden_size, tokens=config.resample, heads=heads)
+        width = config.memory_size if config.layered else config.hidden_size
         self.layers = nn.ModuleList(
             GatedCrossAttention(
                 config.hidden_size,
-                config.hidden_size,
+                width,
                 heads=config.heads,
                 kv_heads=config.kv_heads,
                 head_dim=config.head_dim,
                 feed_forward=config.feed_forward,
                 qk_norm=config.qk_norm,
                 dropout=config.dropout,
+                rotary_theta=config.rotary_theta,
             )
             for _ in config.layers
         )
+        self.copy_gate = CopyGate(config.hidden_size, width, config.copy_width) if config.copy_width else None
 
     def fusion(self, index: int) -> GatedCrossAttention:
         """One of its fusion layers."""
@@ -115,7 +135,13 @@ class Weave(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The floating-point type in which the weave computes."""
-        return self.connector.proj.weight.dtype
+        return self.fusion(0).q_proj.weight.dtype
+
+    def fingerprint(self) -> str:
+        """A hash of what it has learned: two weaves that have the same read alike."""
+        tensors = sorted(self.state_dict().items())
+        flat = (tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy() for _, tensor in tensors)
+        return content_hash(repr(self.config), *(one.tobytes() for one in flat))
 
     def read(self, memory: Memory) -> ReadMemory:
         """Project a memory to keys and values for every fusion layer: everything that is ever done to it.
@@ -124,27 +150,41 @@ class Weave(nn.Module):
             memory: what an encoder made of pictures or passages, ``M`` items of ``N`` tokens.
 
         Raises:
-            ValueError: the features have another width or another number of tokens than the weave was made for.
+            ValueError: the features have another width or another number of tokens than the weave was made for, or
+                they are to be copied and have no ids.
         """
-        if memory.features.shape[-1] != self.config.memory_size:
+        expected = self.config.memory_size * (len(self.layers) if self.config.layered else 1)
+        if memory.features.shape[-1] != expected:
             raise ValueError(
-                f"The weave {self.name!r} reads features of width {self.config.memory_size} and was given "
+                f"The weave {self.name!r} reads features of width {expected} and was given "
                 f"{tuple(memory.features.shape)}; encode with the encoder it was made for."
             )
-        weight = self.connector.proj.weight
-        features = memory.features.to(weight.device, weight.dtype)
+        weight = self.fusion(0).q_proj.weight
         mask = None if memory.mask is None else memory.mask.to(weight.device)
+        each, mask = self._for_each_layer(memory.features.to(weight.device, weight.dtype), mask)
+        copying = None
+        if self.copy_gate is not None:
+            if memory.ids is None:
+                raise ValueError(f"The weave {self.name!r} copies, but the memory does not say which tokens it holds.")
+            copying = self.copy_gate.read(each[-1].to(self.copy_gate.q_proj.weight.device), memory.ids)
+        layers = tuple(self._read_layer(index, features, mask) for index, features in enumerate(each))
+        return ReadMemory(self.name, layers, memory.sources, self._key(memory), copying)
+
+    def _for_each_layer(
+        self, features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None
+    ) -> tuple[Sequence[Tensor], Bool[Tensor, "M N"] | None]:
+        """What each fusion layer reads, and which of it is real."""
+        if self.connector is None:
+            return features.chunk(len(self.layers), -1), mask
         features = self.connector(features, mask)
         if self.resampler is not None:
             features, mask = self.resampler(features, mask), None
-        return ReadMemory(self.name, tuple(self._read_layers(features, mask)), memory.sources, self._key(memory))
+        return [features] * len(self.layers), mask
 
-    def _read_layers(self, features: torch.Tensor, mask: torch.Tensor | None) -> Sequence[KeyValues]:
-        def read(layer: GatedCrossAttention) -> KeyValues:
-            device = layer.q_proj.weight.device
-            return layer.read(features.to(device), None if mask is None else mask.to(device))
-
-        return [read(self.fusion(index)) for index in range(len(self.layers))]
+    def _read_layer(self, index: int, features: Tensor, mask: Tensor | None) -> KeyValues:
+        layer = self.fusion(index)
+        device = layer.q_proj.weight.device
+        return layer.read(features.to(device), None if mask is None else mask.to(device))
 
     def _key(self, memory: Memory) -> str:
         return content_hash(memory.key, self.name, str(self.dtype)) if memory.key else ""
@@ -171,6 +211,11 @@ class Weave(nn.Module):
             for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
                 _copy(getattr(layer, name).weight, getattr(source, name).weight, name)
             _copy(layer.hidden_norm.weight, norm.weight, "norm")
+            if self.config.layered:  # the memory is hidden states, so the norm in front of its keys is the same
+                _copy(layer.memory_norm.weight, norm.weight, "norm")
+            for name in ("q_norm", "k_norm"):
+                if self.config.qk_norm and hasattr(source, name):
+                    _copy(getattr(layer, name).weight, getattr(source, name).weight, name)
             layer.attention_gate.fill_(0.5)
 
 
@@ -214,6 +259,12 @@ def choose_layers(count: int, *, every: int | None, start: int | None, layers: S
     return chosen
 
 
+def normalizes_heads(language_model: Any, index: int) -> bool:
+    """Whether a decoder layer normalizes queries and keys per head."""
+    source = _self_attention(decoder_layers(language_model)[index])
+    return hasattr(source, "q_norm") and hasattr(source, "k_norm")
+
+
 def _self_attention(layer: nn.Module) -> Any:
     names = ("q_proj", "k_proj", "v_proj", "o_proj")
     return next((m for m in layer.modules() if all(hasattr(m, name) for name in names)), None)
@@ -223,7 +274,7 @@ def _is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower() and getattr(module, "weight", None) is not None
 
 
-def _copy(target: torch.Tensor, source: torch.Tensor, name: str) -> None:
+def _copy(target: Tensor, source: Tensor, name: str) -> None:
     if target.shape != source.shape:
         raise WeftError(
             f"initial='self-attention': {name} has shape {tuple(source.shape)} in the language model and "

@@ -1,0 +1,134 @@
+"""Copying: attention over the tokens of a memory, used as a distribution over the next word.
+
+A :class:`CopyGate` turns a memory's tokens into keys once, and lets the language model's last hidden states choose
+among them and one more place, the sentinel. What falls to the sentinel is what the language model says itself; the
+rest falls to the tokens that were looked at. So names and numbers are copied instead of guessed, and each copied word
+knows its source (See et al. 2017; the sentinel after Merity et al. 2017).
+
+Notation: ``G`` groups of rows that share a memory, ``T`` text tokens, ``S`` memory tokens, ``V`` words.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from weft.fusion import RMSNorm
+from weft.memory import CopyKeys
+
+FLOOR = 1e-30
+"""Least probability of which a logarithm is taken: below every one that a word is chosen with, and finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """How the next word's probability is divided; natural logarithms, in float32.
+
+    Attributes:
+        copied: what falls to each memory token, ``[G, T, S]``; -inf where one may not be copied.
+        generated: what is left to the language model, ``[G, T]``.
+    """
+
+    copied: Float[Tensor, "G T S"]
+    generated: Float[Tensor, "G T"]
+
+
+class CopyGate(nn.Module):
+    """Decides how much of the next word is copied, and from where.
+
+    A memory token is looked for by two features: its own, and the one before it, which holds what the language model
+    expected to follow there. A hidden state that expects the same is drawn to that token, as a nearest-neighbour
+    language model is (Khandelwal et al. 2020), and the gate starts out so: with one projection for both, and little
+    that is copied.
+
+    Args:
+        hidden_size: width ``H`` of the language model's last hidden states.
+        memory_size: width ``D`` of the memory's features.
+        width: width in which they are compared.
+    """
+
+    def __init__(self, hidden_size: int, memory_size: int, width: int) -> None:
+        super().__init__()
+        self.hidden_norm = RMSNorm(hidden_size, eps=1e-6)
+        self.memory_norm = RMSNorm(memory_size, eps=1e-6)
+        self.q_proj = nn.Linear(hidden_size, width, bias=False)
+        self.before_proj = nn.Linear(memory_size, width, bias=False)
+        self.token_proj = nn.Linear(memory_size, width, bias=False)
+        self.sentinel = nn.Linear(hidden_size, 1)
+        if hidden_size == memory_size:
+            self.before_proj.load_state_dict(self.q_proj.state_dict())
+        nn.init.zeros_(self.sentinel.weight)
+        nn.init.constant_(self.sentinel.bias, 8.0)  # some hundred tokens together then have a share of a few percent
+
+    def read(self, features: Float[Tensor, "M N D"], ids: Int[Tensor, "M N"]) -> CopyKeys:
+        """Keys of a memory's tokens: all the work on the memory that is ever done here.
+
+        Args:
+            features: the memory.
+            ids: its tokens, -1 where one can't be copied.
+        """
+        features = self.memory_norm(features)
+        before = self.before_proj(features).roll(1, 1)
+        return CopyKeys(before + self.token_proj(features), ids.to(features.device))
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "G T H"],
+        copying: CopyKeys,
+        visible: Bool[Tensor, "G T S"] | None = None,
+    ) -> Shares:
+        """How the next word's probability is divided.
+
+        Args:
+            hidden: last hidden states of the language model, as its head takes them.
+            copying: what :meth:`read` returned, ``[G, S, width]``.
+            visible: True where a text token may look at a memory token; None when all may.
+        """
+        hidden = self.hidden_norm(hidden)
+        query, rest = self.q_proj(hidden), self.sentinel(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):
+            scores = query.float() @ copying.keys.float().mT / math.sqrt(query.shape[-1])
+            allowed = (copying.ids >= 0)[:, None]
+            allowed = allowed if visible is None else allowed & visible
+            scores = scores.masked_fill(~allowed, -math.inf)
+            shares = torch.cat([scores, rest.float()], -1).log_softmax(-1)
+        return Shares(shares[..., :-1], shares[..., -1])
+
+
+def mixed(logits: Float[Tensor, "G T V"], shares: Shares, ids: Int[Tensor, "G S"]) -> Float[Tensor, "G T V"]:
+    """Log-probabilities of all words: what the language model says, and what is copied, each by its share.
+
+    A token that may copy nothing keeps its logits, bit for bit.
+    """
+    said = logits.float().log_softmax(-1) + shares.generated[..., None]
+    places = ids.clamp(min=0)[:, None].expand_as(shares.copied)
+    copied = torch.zeros_like(said).scatter_add(-1, places, shares.copied.exp())
+    both = torch.logaddexp(said, copied.clamp(min=FLOOR).log())
+    copies = (shares.copied > -math.inf).any(-1, keepdim=True)
+    return torch.where(copies, both.to(logits.dtype), logits)
+
+
+def target_losses(
+    losses: Float[Tensor, " L"],
+    copied: Float[Tensor, "L S"],
+    generated: Float[Tensor, " L"],
+    matches: Bool[Tensor, "L S"],
+) -> Float[Tensor, " L"]:
+    """Cross-entropy of right words that may be said or copied, computed in logarithms throughout.
+
+    Args:
+        losses: what the language model loses on each right word.
+        copied: shares of the memory tokens, as :class:`Shares` has them.
+        generated: what is left to the language model.
+        matches: True where a memory token is the right word.
+    """
+    said = generated - losses
+    held = matches & (copied > -math.inf)
+    found = held.any(-1)
+    # A sum over nothing would be -inf, and its gradient not a number: such rows get a finite sum that is not used.
+    sums = copied.masked_fill(~held, -math.inf).where(found[:, None], torch.zeros_like(copied)).logsumexp(-1)
+    return -torch.where(found, torch.logaddexp(said, sums), said)

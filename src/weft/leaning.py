@@ -1,0 +1,116 @@
+"""What a text leaned on: for each of its words, how much of its attention went to each token of what it read.
+
+:func:`lean` is given a finished text and the memory that it was written from, and computes it in one pass. A weave that
+copies is asked where it would have copied each word from, which is what it was trained to know; of one that does not,
+the attention of its fusion layers is averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weft.hooks import head_inputs
+from weft.memory import Excerpt, Placement, ReadMemory
+from weft.passages import Span, sentences
+
+if TYPE_CHECKING:
+    from weft.batch import BatchMemory
+    from weft.model import WeftModel
+    from weft.responding import Held
+
+
+@dataclass(frozen=True, eq=False)
+class Leaning:
+    """What the tokens of a text leaned on.
+
+    Attributes:
+        items: for each item that was read, the weights of its tokens, ``[T, N]``; all items of a row sum to one.
+        sources: where the tokens of each item came from.
+    """
+
+    items: tuple[Float[np.ndarray, "T N"], ...]
+    sources: tuple[Any, ...]
+
+    @property
+    def shares(self) -> Float[np.ndarray, " M"]:
+        """The share of each item in the whole text; they sum to one."""
+        if not self.items:
+            return np.zeros(0)
+        totals = np.array([weights.sum() for weights in self.items])
+        return totals / (totals.sum() or 1)
+
+    def sentences(self, item: int) -> list[tuple[Span, float]]:
+        """The sentences of a passage, as spans of its document, each with its share of the whole text."""
+        source: Excerpt = self.sources[item]
+        weights = self.items[item].sum(0)
+        total = sum(one.sum() for one in self.items) or 1
+        middles = source.spans.mean(1)
+        real = source.spans[:, 1] > source.spans[:, 0]
+        found = []
+        for begin, end in sentences(source.text):
+            inside = real & (middles >= begin) & (middles <= end)
+            share = float(weights[: len(inside)][inside].sum() / total)
+            found.append(((source.start + begin, source.start + end), share))
+        return found
+
+
+@torch.inference_mode()
+def lean(model: WeftModel, read: ReadMemory, held: Held, prompt: Sequence[int], answer: Sequence[int]) -> Leaning:
+    """What the tokens of a finished text leaned on.
+
+    Args:
+        model: the woven model.
+        read: what was read.
+        held: the items of it that the prompt holds.
+        prompt: tokens before the text.
+        answer: tokens of the text.
+    """
+    placed = model.place(read, Placement.of([held]))
+    if placed is None or not answer:
+        return Leaning((), ())
+    tokens = torch.tensor([[*prompt, *answer]], device=model.device)
+    copies = placed.copying is not None
+    weights = (_copied if copies else _looked)(model, placed, tokens)[len(prompt) - 1 : -1].numpy()
+    owners = placed.owners[0].cpu().numpy()
+    real = np.ones(len(owners), bool) if placed.mask is None else placed.mask[0].cpu().numpy()
+    sources = tuple(read.sources[item] for item, _ in held)
+    items = tuple(weights[:, real & (owners == place)] for place in range(len(held)))
+    for item, source in zip(items, sources, strict=True):
+        if isinstance(source, Excerpt):
+            # A token that stands for no characters, as one that begins every passage, is where attention rests.
+            item[:, (source.spans[:, 0] == source.spans[:, 1])[: item.shape[1]]] = 0
+    return Leaning(items, sources)
+
+
+def _copied(model: WeftModel, placed: BatchMemory, tokens: Tensor) -> Float[Tensor, "T S"]:
+    """Where each token would be copied from: the copy gate's attention, the sentinel left out."""
+    gate = model.weave(placed.weave).copy_gate
+    assert gate is not None
+    with head_inputs(model.get_output_embeddings()) as given:  # type: ignore[arg-type]
+        model(input_ids=tokens, memories=[placed], use_cache=False)
+    shares, _ = placed.shares(gate, given[-1], placed.visible(torch.arange(tokens.shape[1])))
+    return shares.copied[0].softmax(-1).nan_to_num().float().cpu()
+
+
+def _looked(model: WeftModel, placed: BatchMemory, tokens: Tensor) -> Float[Tensor, "T S"]:
+    """Attention of each token, averaged over fusion layers and heads."""
+    weave = model.weave(placed.weave)
+    caught: list[Tensor] = []
+
+    def catch(index: int) -> Any:
+        return lambda _, args: caught.append(weave.fusion(index).weights(*args)[0].float().mean(0).cpu())
+
+    hooks = [weave.fusion(index).register_forward_pre_hook(catch(index)) for index in range(len(weave.layers))]
+    try:
+        model(input_ids=tokens, memories=[placed], use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack(caught).mean(0)

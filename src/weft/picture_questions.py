@@ -1,0 +1,139 @@
+"""A data set of questions about pictures, which can't be answered without looking.
+
+:func:`balanced` is given all questions that the captions of pictures answer (:mod:`weft.questions`) and chooses a few
+of each picture; :func:`flickr8k_questions` writes those of Flickr8k as conversations.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from weft.errors import DataError
+from weft.questions import Kind, Question, questions
+
+OPEN = 4
+"""Questions of a picture, at most, that ask for more than yes or no."""
+YES_NO = 3
+"""Questions of a picture, at most, that ask for yes or no."""
+SHARE = 0.4
+"""The part of the answers to one question, asked of many pictures, that may be the same."""
+
+_Asked = dict[str, dict[str, list[int]]]
+
+
+def balanced(pictures: Sequence[Sequence[Question]], rng: random.Random) -> list[list[Question]]:
+    """Choose from the questions of many pictures, so that no question gives its answer away.
+
+    Each yes-no question is asked of as many pictures where the answer is yes as of those where it is no. Of every other
+    question no answer has more than :data:`SHARE`, as COCO-QA bounds answers that are too common; where it has too few
+    different answers for that, each is asked for once.
+
+    Args:
+        pictures: the questions of each picture, each text once.
+        rng: decides which are chosen.
+
+    Returns:
+        For each picture at most :data:`OPEN` and :data:`YES_NO` questions, in the order in which they were given.
+    """
+    kept: list[set[Question]] = [set() for _ in pictures]
+    for text, answers in _by_text(pictures, yes_no=False).items():
+        limit = _limit([len(places) for places in answers.values()])
+        for answer, places in answers.items():
+            for place in rng.sample(places, min(limit, len(places))):
+                kept[place].add(_find(pictures[place], text, answer))
+    for place, chosen in enumerate(kept):
+        asked = [question for question in pictures[place] if question in chosen]
+        kept[place] = set(rng.sample(asked, min(OPEN, len(asked))))
+    _add_pairs(pictures, kept, rng)
+    return [[one for one in asked if one in chosen] for asked, chosen in zip(pictures, kept, strict=True)]
+
+
+def _by_text(pictures: Sequence[Sequence[Question]], yes_no: bool) -> _Asked:
+    """Of which pictures each question is asked, by text and answer."""
+    asked: _Asked = {}
+    for place, one in enumerate(pictures):
+        for question in one:
+            if (question.kind == "yes-no") == yes_no:
+                asked.setdefault(question.text, {}).setdefault(question.answer, []).append(place)
+    return asked
+
+
+def _limit(counts: Sequence[int]) -> int:
+    """How often an answer may be given: as often as leaves each at most its share, and once at least."""
+    limits = range(max(counts), 0, -1)
+    return next((one for one in limits if one <= SHARE * sum(min(count, one) for count in counts)), 1)
+
+
+def _find(asked: Sequence[Question], text: str, answer: str) -> Question:
+    return next(one for one in asked if (one.text, one.answer) == (text, answer))
+
+
+def _add_pairs(pictures: Sequence[Sequence[Question]], kept: list[set[Question]], rng: random.Random) -> None:
+    """Add yes-no questions in pairs of one yes and one no, rare ones first, to pictures that have few questions."""
+    room = [YES_NO] * len(pictures)
+    asked = _by_text(pictures, yes_no=True)
+    for text in sorted(asked, key=lambda text: (min(len(asked[text].get(one, ())) for one in ("yes", "no")), text)):
+        sides = {answer: asked[text].get(answer, []) for answer in ("yes", "no")}
+        for places in sides.values():
+            rng.shuffle(places)
+            places.sort(key=lambda place: len(kept[place]))
+        open_ = {answer: [place for place in places if room[place]] for answer, places in sides.items()}
+        for pair in zip(open_["yes"], open_["no"], strict=False):
+            for answer, place in zip(("yes", "no"), pair, strict=True):
+                kept[place].add(_find(pictures[place], text, answer))
+                room[place] -= 1
+
+
+def flickr8k_questions(folder: str | Path, out: str | Path, seed: int = 0) -> dict[str, dict[Kind, int]]:
+    """Write ``questions-SPLIT.jsonl`` for each ``SPLIT.parquet`` of a folder, and pictures that are not there yet.
+
+    A line is a conversation of one question and its answer, with the ``kind`` of the question.
+
+    Args:
+        folder: holds Parquet files with the columns ``image`` (``{"bytes": ..., "path": ...}``) and ``captions``.
+        out: folder to write to; that of :func:`weft.flickr8k.flickr8k`, whose pictures are used.
+        seed: decides which questions are asked.
+
+    Returns:
+        For each split how many questions of each kind.
+
+    Raises:
+        DataError: the folder holds no Parquet file, or one has other columns.
+    """
+    from pyarrow import parquet  # an extra: only this command needs it
+
+    folder, out = Path(folder), Path(out)
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise DataError(f"{folder} holds no Parquet files; give the folder with train.parquet and dev.parquet.")
+    counts: dict[str, dict[Kind, int]] = {}
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    for file in files:
+        table = parquet.read_table(file)
+        if not {"image", "captions"} <= set(table.column_names):
+            raise DataError(f"{file} has the columns {table.column_names}; it needs 'image' and 'captions'.")
+        names, asked = [], []
+        for number, row in enumerate(table.select(["image", "captions"]).to_pylist()):
+            name = Path(row["image"].get("path") or f"{file.stem}_{number:05}.jpg").name
+            if not (out / "pictures" / name).is_file():
+                (out / "pictures" / name).write_bytes(row["image"]["bytes"])
+            names.append(name)
+            asked.append(questions(row["captions"]))
+        chosen = balanced(asked, random.Random(seed))
+        partial = out / f"questions-{file.stem}.jsonl.partial"
+        partial.write_text("".join(f"{line}\n" for line in _lines(names, chosen)), encoding="utf-8")
+        partial.replace(out / f"questions-{file.stem}.jsonl")
+        counts[file.stem] = dict(Counter(question.kind for one in chosen for question in one))
+    return counts
+
+
+def _lines(names: Sequence[str], chosen: Sequence[Sequence[Question]]) -> Iterator[str]:
+    for name, asked in zip(names, chosen, strict=True):
+        for one in asked:
+            content = [{"type": "image", "image": f"pictures/{name}"}, {"type": "text", "text": one.text}]
+            messages = [{"role": "user", "content": content}, {"role": "assistant", "content": one.answer}]
+            yield json.dumps({"messages": messages, "kind": one.kind}, ensure_ascii=False)

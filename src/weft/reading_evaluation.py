@@ -1,0 +1,289 @@
+"""Evaluation of what a model reads: answers, titles and summaries against those of people, and against two controls.
+
+:func:`evaluate_reading` lets a model respond to conversations about documents. The controls, measured in the same run,
+are the bare language model with the documents in its prompt, which is what people do without Weft, and the woven model
+with the documents of another conversation, which shows whether it reads at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weft.data import Example
+from weft.errors import DataError
+from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
+from weft.knowledge import KnowledgeBase, Passage
+from weft.leaning import lean
+from weft.memory import ReadMemory
+from weft.model import WeftModel
+from weft.passages import BOUND, PASSAGES
+from weft.processing import PASSAGE
+from weft.progress import Reporter
+from weft.reading import LONGEST, evenly
+from weft.reading_metrics import (
+    citation_precision_recall,
+    exact_match,
+    recall_at,
+    rouge,
+    token_f1,
+    top_citation,
+)
+from weft.responding import Response, respond
+from weft.text_encoders import Piece, pieces
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model said about documents, and what people said.
+
+    Attributes:
+        question: what was asked.
+        prediction: what the model said.
+        references: right answers.
+        cited: ids of the documents that were read, the one leaned on most first; empty where nobody asked.
+        supporting: ids of those that hold the answer.
+    """
+
+    question: str
+    prediction: str
+    references: list[str]
+    cited: list[str]
+    supporting: list[str]
+
+
+def belongs(example: Example, task: str) -> bool:
+    """Whether a conversation is one of a task: a title or a summary by its instruction, any other by having none."""
+    question = example.question
+    if task == "title":
+        return question == HEADLINE
+    if task == "summary":
+        return question in SUMMARIES.values()
+    return task == "read" or question not in (HEADLINE, *SUMMARIES.values())
+
+
+def evaluate_reading(
+    model: WeftModel,
+    examples: Sequence[Example],
+    task: str,
+    *,
+    knowledge: KnowledgeBase | None = None,
+    passages: int = PASSAGES,
+    controls: bool = False,
+    limit: int | None = None,
+    batch_size: int = 16,
+    beams: int = 3,
+    output: Path | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Let a model respond to conversations about documents; see :func:`weft.evaluation.evaluate`.
+
+    Raises:
+        DataError: no conversation is of the task, or one has no documents and there is no knowledge base.
+    """
+    chosen = [one for one in examples if belongs(one, task)][:limit]
+    if not chosen:
+        raise DataError(f"No conversation is of the task {task}; make the data with `weft data`.")
+    held = [_documents(one, knowledge, passages) for one in chosen]
+    longest = LONGEST["long" if task == "summary" else "title" if task == "title" else "answer"]
+    say = {"batch_size": batch_size, "beams": beams, "longest": longest, **options}
+    said = readings(model, chosen, held, cites=any(one.supporting for one in chosen), **say)
+    if output is not None:
+        write(output, said)
+    figures: dict[str, Any] = {"task": task, "conversations": len(said), "beams": beams, **judge(said)}
+    figures |= _cited(said, knowledge is not None, passages)
+    if controls:
+        wrong = readings(model, chosen, [held[_other(chosen, index)] for index in range(len(held))], **say)
+        figures |= {f"wrong_memory_{name}": value for name, value in judge(wrong).items()}
+        bare = bare_readings(model, chosen, held, **say)
+        figures |= {f"bare_{name}": value for name, value in judge(bare).items()}
+    return figures
+
+
+def judge(said: Sequence[Reading]) -> dict[str, float]:
+    """Figures of responses: ROUGE, and how many are the same as a right answer; the share of those that say that the
+    text does not say."""
+    predictions, right = [one.prediction for one in said], [one.references for one in said]
+    figures = rouge(predictions, right)
+    figures |= {"exact_match": exact_match(predictions, right), "f1": token_f1(predictions, right)}
+    return figures | {"not_said": sum(text == NOT_SAID for text in predictions) / len(said)}
+
+
+def _cited(said: Sequence[Reading], searched: bool, passages: int) -> dict[str, float]:
+    """Figures of citations, over conversations that name the documents which hold the answer."""
+    told = [one for one in said if one.supporting and one.cited]
+    if not told:
+        return {}
+    cited, right = [one.cited for one in told], [one.supporting for one in told]
+    single = [one for one in told if len(set(one.supporting)) == 1]
+    figures: dict[str, float] = {}
+    if searched:
+        figures[f"recall_at_{passages}"] = recall_at(cited, right, passages)
+    firsts = [ids[: len(set(truth))] for ids, truth in zip(cited, right, strict=True)]
+    precision, recall = citation_precision_recall(firsts, right)
+    figures |= {"citation_precision": precision, "citation_recall": recall}
+    if single:
+        figures["top_citation"] = top_citation([one.cited for one in single], [one.supporting for one in single])
+    return figures
+
+
+def readings(
+    model: WeftModel,
+    examples: Sequence[Example],
+    held: Sequence[Sequence[Piece]],
+    *,
+    batch_size: int,
+    beams: int,
+    longest: int,
+    cites: bool = False,
+    **options: Any,
+) -> list[Reading]:
+    """What a model says to conversations, having read some passages for each.
+
+    Args:
+        model: the woven model.
+        examples: the conversations.
+        held: for each the passages to read.
+        batch_size: conversations at once.
+        beams: beams of the search.
+        longest: tokens of a response, at most.
+        cites: find out which documents each response leans on.
+        **options: for ``generate``.
+    """
+    said: dict[int, Reading] = {}
+    order = sorted(range(len(examples)), key=lambda index: sum(len(piece.text) for piece in held[index]))
+    memories: dict[str, ReadMemory] = {}
+    with Reporter() as reporter:
+        reporter.start("responses", len(examples))
+        for start in range(0, len(order), batch_size):
+            some = order[start : start + batch_size]
+            texts = {piece.text: piece for index in some for piece in held[index]}
+            memories = {text: one for text, one in memories.items() if text in texts}
+            missing = [piece for text, piece in texts.items() if text not in memories]
+            if missing:
+                fresh = model.read_texts(missing)
+                memories |= {piece.text: fresh.item(place) for place, piece in enumerate(missing)}
+            read = ReadMemory.concatenate([memories[text] for text in texts]) if texts else None
+            places = {text: place for place, text in enumerate(texts)}
+            prompts = [_prompt(model, examples[index]) for index in some]
+            items = [
+                [(places[piece.text], column) for piece in held[index]]
+                for index, (_, column) in zip(some, prompts, strict=True)
+            ]
+            tokens = [prompt for prompt, _ in prompts]
+            found = respond(model, read, tokens, items, beams=beams, longest=longest, **options)
+            for index, prompt, own, response in zip(some, tokens, items, found, strict=True):
+                leaned = [] if not cites or read is None else _ranked(model, read, own, prompt, response, held[index])
+                said[index] = _reading(examples[index], response.text, leaned)
+            reporter.advance(len(said))
+    return [said[index] for index in range(len(examples))]
+
+
+def bare_readings(
+    model: WeftModel,
+    examples: Sequence[Example],
+    held: Sequence[Sequence[Piece]],
+    *,
+    batch_size: int,
+    beams: int,
+    longest: int,
+    **options: Any,
+) -> list[Reading]:
+    """What the bare language model says with the passages in its prompt, and its own default system message."""
+    assert model.processor is not None
+    processor, system_prompt = model.processor, model.processor.system_prompt
+    try:
+        processor.system_prompt = None
+        prompts = []
+        for example, passages in zip(examples, held, strict=True):
+            text = "\n\n".join([*(piece.text for piece in passages), example.question])
+            messages = [{"role": "user", "content": text}]
+            rendered = processor.render(messages, add_generation_prompt=True)
+            prompts.append(processor.tokenize(rendered)[0])
+    finally:
+        processor.system_prompt = system_prompt
+    order = sorted(range(len(examples)), key=lambda index: len(prompts[index]))
+    texts: dict[int, str] = {}
+    for start in range(0, len(order), batch_size):
+        some = order[start : start + batch_size]
+        found = respond(
+            model, None, [prompts[i] for i in some], [[]] * len(some), beams=beams, longest=longest, **options
+        )
+        texts |= {index: response.text for index, response in zip(some, found, strict=True)}
+    return [_reading(example, texts[index], []) for index, example in enumerate(examples)]
+
+
+def write(path: Path, said: Sequence[Any]) -> None:
+    """Write responses, one JSON object a line."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for one in said:
+            file.write(json.dumps(one.__dict__, ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+def _documents(example: Example, knowledge: KnowledgeBase | None, passages: int) -> list[Piece]:
+    """The passages to read: those that are found, or those of the conversation's documents."""
+    if knowledge is not None:
+        found = knowledge.search(example.question, limit=passages, source=example.source)
+        return [Piece(one.text, _id(one), one.span[0]) for one in found]
+    documents = example.documents
+    if not documents:
+        raise DataError(f"{example.where}: the conversation holds no documents; give a knowledge base to look in.")
+    cut = [
+        piece
+        for number, one in enumerate(documents)
+        for piece in pieces(one["text"], PASSAGE, name=str(one.get("id", number)))
+    ]
+    return evenly(cut, max(BOUND, len(documents)))
+
+
+def _id(passage: Passage) -> str:
+    """What data calls a passage of a knowledge base: its source, and its part where it has one."""
+    return f"{passage.source}#{passage.part}" if passage.part else passage.source
+
+
+def _prompt(model: WeftModel, example: Example) -> tuple[list[int], int]:
+    """The tokens of a conversation up to its last answer, and the column from which on its documents may be seen."""
+    assert model.processor is not None
+    messages = list(example.messages[:-1])
+    if not example.documents:
+        last = messages[-1]
+        content = last["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+        messages[-1] = {**last, "content": [{"type": "document", "text": ""}, *parts]}
+    rendered = model.processor.render(messages, add_generation_prompt=True)
+    return model.processor.tokenize(rendered)[0], min(model.processor.document_columns(rendered))
+
+
+def _ranked(
+    model: WeftModel,
+    read: ReadMemory,
+    items: Sequence[tuple[int, int]],
+    prompt: Sequence[int],
+    response: Response,
+    passages: Sequence[Piece],
+) -> list[str]:
+    """Names of the documents, the one that a response leans on most first."""
+    shares: dict[str, float] = {}
+    for piece, share in zip(passages, lean(model, read, items, prompt, response.tokens).shares, strict=False):
+        shares[piece.name] = shares.get(piece.name, 0.0) + float(share)
+    return sorted(shares, key=lambda name: -shares[name])
+
+
+def _reading(example: Example, text: str, cited: list[str]) -> Reading:
+    references = list(dict.fromkeys([example.answer, *example.references]))
+    return Reading(example.question, text, references, cited, list(example.supporting))
+
+
+def _other(examples: Sequence[Example], index: int) -> int:
+    """A conversation about other documents: the next one that shares none."""
+    own = {one["text"] for one in examples[index].documents}
+    for step in range(1, len(examples)):
+        other = (index + step) % len(examples)
+        if not own & {one["text"] for one in examples[other].documents}:
+            return other
+    return index

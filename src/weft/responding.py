@@ -1,0 +1,111 @@
+"""Responses to prompts over memories that have been read, many at once.
+
+:func:`respond` is what every task says its words with: it is given prompts as tokens, and which items of a memory each
+of them holds, and hands on the tokens of the responses with their log-probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from weft.errors import WeftError
+from weft.memory import Placement, ReadMemory
+
+if TYPE_CHECKING:
+    from weft.model import WeftModel
+
+Held = Sequence[tuple[int, int]]
+"""Items of a memory that a prompt holds, each with the token of the prompt from which on it may be seen."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a model said.
+
+    Attributes:
+        tokens: up to the one that ended it, without that.
+        text: the words.
+        log_probability: of the tokens and the one that ended them, natural logarithm, summed.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    log_probability: float
+
+
+@torch.inference_mode()
+def respond(
+    model: WeftModel,
+    read: ReadMemory | None,
+    prompts: Sequence[Sequence[int]],
+    held: Sequence[Held],
+    *,
+    beams: int,
+    longest: int,
+    **options: Any,
+) -> list[Response]:
+    """Continue prompts.
+
+    Args:
+        model: the woven model.
+        read: the memory; None where no prompt holds any.
+        prompts: tokens of each prompt.
+        held: for each prompt the items that it holds.
+        beams: beams of the search; 1 is greedy.
+        longest: tokens after which a response is cut off.
+        **options: for ``generate``.
+
+    Raises:
+        WeftError: the model has no processor, or a prompt is longer than the language model takes.
+    """
+    if model.processor is None:
+        raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
+    width = max(map(len, prompts))
+    room = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or width + longest
+    if width + longest > room:
+        raise WeftError(
+            f"The question has {width} tokens; this language model takes {room - longest} at most. Ask in fewer words, "
+            "and give long texts as documents."
+        )
+    input_ids = torch.full((len(prompts), width), model.processor.tokenizer.pad_token_id or 0)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts):
+        input_ids[row, width - len(prompt) :] = torch.tensor(list(prompt), dtype=torch.long)
+        attention_mask[row, width - len(prompt) :] = 1
+    memories = []
+    if read is not None:
+        moved = [
+            [(item, column + width - len(p)) for item, column in one] for one, p in zip(held, prompts, strict=True)
+        ]
+        placed = model.place(read, Placement.of(moved))
+        memories = [] if placed is None else [placed]
+    output = model.generate(
+        input_ids.to(model.device),
+        attention_mask=attention_mask.to(model.device),
+        memories=memories,
+        num_beams=beams,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **{"max_new_tokens": longest, "do_sample": False, **options},
+    )
+    chances = model.compute_transition_scores(
+        output.sequences, output.scores, getattr(output, "beam_indices", None), normalize_logits=beams == 1
+    )
+    responses = []
+    for sequence, chance in zip(output.sequences, chances, strict=True):
+        tokens = until_end(model, sequence[width:].tolist())
+        text = model.processor.decode(tokens, skip_special_tokens=True).strip()
+        total = float(chance[: len(tokens) + 1].clamp(min=-1e4).sum())
+        responses.append(Response(tuple(tokens), text, total))
+    return responses
+
+
+def until_end(model: WeftModel, tokens: list[int]) -> list[int]:
+    """Tokens before the first one that ends a text."""
+    ends = model.generation_config.eos_token_id
+    ends = {ends} if isinstance(ends, int) else set(ends or ())
+    return next((tokens[:at] for at, token in enumerate(tokens) if token in ends), tokens)

@@ -1,0 +1,298 @@
+"""Text encoders: frozen models that turn passages into features, and know which characters each token stands for.
+
+:class:`LanguageModelEncoder` is the frozen language model itself: it reads a passage alone, and its hidden states in
+front of the decoder layers that read are the memory, one feature for each. :class:`TransformersTextEncoder` is any text
+encoder of transformers. Both take passages in batches of like length, and each is encoded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from weft.errors import PartError
+from weft.hooks import states_before
+from weft.memory import Excerpt, Memory, content_hash
+from weft.parts import ResolvedPart, resolve
+from weft.passages import cut
+
+OWN = "language-model"
+"""Id of the encoder that is the language model itself."""
+TOKENS_AT_ONCE = 4096
+"""Tokens, padding counted, that are encoded in one batch."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A passage of a text, to be encoded.
+
+    Attributes:
+        text: the passage.
+        name: what to call it: its document, or its id.
+        start: the character of its document at which it begins.
+    """
+
+    text: str
+    name: str = "text"
+    start: int = 0
+
+
+def pieces(text: str, longest: int, *, overlap: int = 0, name: str = "text") -> list[Piece]:
+    """A long text as passages that end where sentences end.
+
+    Args:
+        text: any text.
+        longest: characters of a passage, at most.
+        overlap: characters, at most, that a passage repeats of the one before it.
+        name: what to call the text.
+    """
+    return [Piece(text[begin:end], name, begin) for begin, end in cut(text, longest, overlap)]
+
+
+class TextEncoder(nn.Module):
+    """A frozen text encoder.
+
+    Attributes:
+        id: name by which it can be found again; empty for one that was made in memory.
+        sha256: hash of its weights' file.
+        tokenizer: cuts passages into tokens.
+        width: features of a token, ``D``.
+        longest: tokens of a passage, at most.
+        copies: whether its tokens are of the language model's own vocabulary.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, id: str, sha256: str, width: int, longest: int, copies: bool
+    ) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.id, self.sha256, self.width, self.longest, self.copies = id, sha256, width, longest, copies
+
+    @property
+    def tokens(self) -> int:
+        """Passages have no fixed number of tokens."""
+        return 0
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Stays in evaluation mode: it is frozen."""
+        return super().train(False)
+
+    def encode(self, passages: Sequence[str | Piece]) -> Memory:
+        """Features of passages, those of like length at once.
+
+        Args:
+            passages: texts of no more than :attr:`longest` tokens each; what is longer is cut off, so cut texts into
+                :func:`pieces` first.
+        """
+        given = [Piece(passage) if isinstance(passage, str) else passage for passage in passages]
+        tokens = [self.tokenize(piece.text) for piece in given]
+        width = max((len(ids) for ids, _ in tokens), default=0)
+        features: Tensor | None = None
+        for chosen in batches([len(ids) for ids, _ in tokens]):
+            for index, found in zip(chosen, self.run([tokens[index][0] for index in chosen]), strict=True):
+                if features is None:
+                    features = found.new_zeros(len(given), width, found.shape[-1])
+                features[index, : len(found)] = found
+        lengths = torch.tensor([len(ids) for ids, _ in tokens])
+        mask = torch.arange(width) < lengths[:, None]
+        sources = tuple(
+            Excerpt(piece.text, spans, piece.name, piece.start) for piece, (_, spans) in zip(given, tokens, strict=True)
+        )
+        key = content_hash(self.id, self.sha256, repr(self.reads), *(piece.text for piece in given))
+        features = torch.zeros(0, 0, self.width) if features is None else features
+        mask_or_none = None if bool(mask.all()) else mask.to(features.device)
+        return Memory(features, sources, mask_or_none, key, self.ids([ids for ids, _ in tokens]))
+
+    @property
+    def reads(self) -> Any:
+        """What its features depend on beside the weights and the text."""
+        return self.longest
+
+    def ids(self, tokens: Sequence[Sequence[int]]) -> Int[Tensor, "M N"] | None:
+        """Tokens of passages as a memory keeps them; None where they are of another vocabulary."""
+        if not self.copies:
+            return None
+        width = max(map(len, tokens), default=0)
+        table = torch.full((len(tokens), width), -1)
+        for row, ids in zip(table, tokens, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        special = torch.tensor(self.tokenizer.all_special_ids, dtype=torch.long)
+        return table.masked_fill(torch.isin(table, special), -1)
+
+    def tokenize(self, text: str) -> tuple[list[int], Int[np.ndarray, "N 2"]]:
+        """Tokens of a passage, and the characters that each stands for."""
+        encoded = self.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=self.longest)
+        return encoded["input_ids"], np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+
+    def run(self, tokens: Sequence[Sequence[int]]) -> list[Float[Tensor, "N D"]]:
+        """Features of passages given as tokens, of like length."""
+        width = max(map(len, tokens))
+        device = next(self.model.parameters()).device
+        input_ids = torch.zeros(len(tokens), width, dtype=torch.long)
+        mask = torch.zeros(len(tokens), width, dtype=torch.bool)
+        for row, ids in enumerate(tokens):
+            input_ids[row, : len(ids)] = torch.tensor(ids)
+            mask[row, : len(ids)] = True
+        with torch.no_grad():
+            features = self.forward(input_ids.to(device), mask.to(device))
+        return [row[: len(ids)] for row, ids in zip(features, tokens, strict=True)]
+
+    @property
+    def model(self) -> Any:
+        """The model that encodes."""
+        raise NotImplementedError
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder from which :func:`load_text_encoder` gets it back."""
+        raise NotImplementedError
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of passages in batches: those of like length together, of no more than so many tokens."""
+    chosen: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        if chosen and (len(chosen) + 1) * lengths[index] > TOKENS_AT_ONCE:
+            yield chosen
+            chosen = []
+        chosen.append(index)
+    if chosen:
+        yield chosen
+
+
+class LanguageModelEncoder(TextEncoder):
+    """The frozen language model as encoder of passages, each read alone.
+
+    A token's features are its hidden states in front of each of ``layers``, side by side: what those decoder layers
+    would see of it if the passage stood in the prompt. A begin-of-text token (where the tokenizer has one) goes before
+    every passage, since a model's first token is where its attention rests when it looks for nothing.
+
+    Args:
+        language_model: the language model; it is used, not owned.
+        layers: its decoder layers.
+        chosen: those in front of which hidden states are taken.
+        tokenizer: its tokenizer.
+        longest: tokens of a passage, at most.
+    """
+
+    def __init__(
+        self,
+        language_model: PreTrainedModel,
+        layers: nn.ModuleList,
+        chosen: Sequence[int],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        sha256: str,
+        longest: int = 1024,
+    ) -> None:
+        config = language_model.config.get_text_config(decoder=True)
+        width = config.hidden_size * len(chosen)
+        super().__init__(tokenizer, id=OWN, sha256=sha256, width=width, longest=longest, copies=True)
+        self._used = (language_model, layers)  # a tuple hides it: the language model is the woven model's to keep
+        self.chosen = tuple(chosen)
+        begin = tokenizer.bos_token_id
+        self._begin = [] if begin is None else [begin]
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self._used[0]
+
+    @property
+    def reads(self) -> Any:
+        return (self.chosen, self.longest, str(self.model.dtype))
+
+    def tokenize(self, text: str) -> tuple[list[int], Int[np.ndarray, "N 2"]]:
+        encoded = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        room = self.longest - len(self._begin)
+        ids = [*self._begin, *encoded["input_ids"][:room]]
+        return ids, np.asarray([(0, 0)] * len(self._begin) + encoded["offset_mapping"][:room]).reshape(-1, 2)
+
+    def forward(self, input_ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"]) -> Float[Tensor, "M N D"]:
+        """Features of passages, padded on the right."""
+        layers = [self._used[1][index] for index in self.chosen]
+        inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
+        return torch.cat(states_before(self.model.base_model, layers, inputs), -1)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Nothing: it is the language model."""
+
+
+class TransformersTextEncoder(TextEncoder):
+    """A text encoder of transformers (BERT, RoBERTa, ModernBERT, T5's encoder, ...); a token's features are its last
+    hidden state.
+
+    Args:
+        model: the model, or one with an encoder and a decoder, of which the encoder is taken.
+        tokenizer: its tokenizer.
+        id: name by which it can be found again.
+        sha256: hash of its weights' file.
+
+    Raises:
+        PartError: the model is no text encoder.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, id: str = "", sha256: str = ""
+    ) -> None:
+        config = model.config
+        width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
+        if width is None or not getattr(tokenizer, "is_fast", False):
+            raise PartError(f"{type(model).__name__} is no text encoder with a fast tokenizer; give another encoder.")
+        longest = min(int(tokenizer.model_max_length), _positions(config))
+        super().__init__(tokenizer, id=id, sha256=sha256, width=width, longest=longest, copies=False)
+        encoder = model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model
+        self.encoder: Any = encoder
+        self.requires_grad_(False).eval()
+
+    @property
+    def model(self) -> Any:
+        return self.encoder
+
+    def forward(self, input_ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"]) -> Float[Tensor, "M N D"]:
+        """Features of passages, padded on the right."""
+        return self.encoder(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        self.encoder.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def _positions(config: Any) -> int:
+    """Tokens for which a model has positions; those of RoBERTa's kind begin behind the padding token's id."""
+    positions = getattr(config, "max_position_embeddings", None) or 512
+    begins_late = config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+    return positions - config.pad_token_id - 1 if begins_late else positions
+
+
+def load_text_encoder(part: str | Path | ResolvedPart, *, dtype: torch.dtype = torch.float32) -> TextEncoder:
+    """Load a text encoder of transformers.
+
+    Args:
+        part: a part that Weft knows (``"all-minilm-l6-v2"``), a folder, a Hub id, or a part that has been found.
+        dtype: floating-point type.
+
+    Raises:
+        PartError: there is no text encoder.
+    """
+    found = part if isinstance(part, ResolvedPart) else resolve(part)
+    if not (found.path / "config.json").is_file():
+        raise PartError(f"{part} holds no encoder: config.json is missing; give the folder or Hub id of a text model.")
+    config = AutoConfig.from_pretrained(found.path)
+    try:
+        if getattr(config, "is_encoder_decoder", False) and config.model_type in ("t5", "mt5", "umt5"):
+            from transformers import AutoModelForTextEncoding
+
+            model = AutoModelForTextEncoding.from_pretrained(found.path, dtype=dtype)
+        else:
+            model = AutoModel.from_pretrained(found.path, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(found.path)
+    except (OSError, ValueError) as error:
+        raise PartError(f"{part} can't be loaded as a text encoder ({error}).") from None
+    return TransformersTextEncoder(model.eval(), tokenizer, id=found.id, sha256=found.sha256)
