@@ -63,3 +63,19 @@ def memory(items: int = 2, tokens: int = 9, width: int = 24, seed: int = 3) -> M
     """Random features."""
     features = torch.randn(items, tokens, width, generator=torch.Generator().manual_seed(seed))
     return Memory(features, ())
+
+
+def begin_tokenizer() -> PreTrainedTokenizerFast:
+    """The same with a token that begins every passage."""
+    made = tokenizer()
+    made.bos_token = "<s>"
+    return made
+
+
+def reader(family: str | PreTrainedModel = "llama", *, opened: bool = True, seed: int = 0, **options: Any) -> WeftModel:
+    """A small woven model that reads texts by itself; with ``opened`` its weave does what one that has learned does."""
+    base = language_model(family, seed) if isinstance(family, str) else family
+    torch.manual_seed(seed + 1)
+    options = {"start": 1, "every": 1, "copy_width": 16, "tokenizer": begin_tokenizer(), **options}
+    model = weave(base, text="language-model", **options).eval()
+    return open_weave(model, options.get("name", "reader")) if opened else model

@@ -309,6 +309,10 @@ class TwoWayLayer(nn.Module):
         self.feed_forward_norm = RMSNorm(width, eps=1e-6)
         self.feed_forward = FeedForward(width, feed_forward)
         self.dropout = nn.Dropout(dropout)
+        with torch.no_grad():  # likes look at likes, and change nothing yet
+            self.qkv_proj.weight[width : 2 * width] = self.qkv_proj.weight[:width]
+            self.o_proj.weight.zero_()
+            self.feed_forward.down_proj.weight.zero_()
 
     def forward(self, x: Float[Tensor, "B N H"], real: Bool[Tensor, "B N"]) -> Float[Tensor, "B N H"]:
         """``real`` is True where there is something to look at."""
@@ -334,7 +338,7 @@ class FactEncoder(nn.Module):
     def __init__(self, recipe: Recipe, embedding: nn.Embedding, longest: int) -> None:
         super().__init__()
         self._shared = (embedding,)  # a tuple hides it: the words are the language model's to keep
-        self.places = nn.Parameter(torch.randn(longest, recipe.width) * 0.1)
+        self.places = nn.Parameter(torch.randn(longest, recipe.width) * 0.3)
         self.times = nn.Parameter(_waves(2 * recipe.facts, recipe.width))
         layer = (recipe.width, recipe.heads, recipe.feed_forward, recipe.dropout)
         self.word_layers = nn.ModuleList(TwoWayLayer(*layer) for _ in range(recipe.word_layers))
@@ -411,7 +415,26 @@ def build(recipe: Recipe, words: int, longest: int) -> WeftModel:
     encoder = FactEncoder(recipe, cast(nn.Embedding, language_model.get_input_embeddings()), longest)
     model.add_weave("story", weave, cast(Any, encoder))
     model.language_model.requires_grad_(True)  # a woven model's language model is frozen; this one has yet to learn
+    _start(model)
     return model
+
+
+@torch.no_grad()
+def _start(model: WeftModel) -> None:
+    """Start so that every hidden state is its word, and a word looks at the facts that hold it.
+
+    All branches begin at zero, words are large beside what the first steps add to them, and queries are projected as
+    keys are. Otherwise, when all tasks are learned at once, looking for what is asked about takes long to be found.
+    """
+    language_model = cast(Any, model.language_model)
+    width = language_model.config.hidden_size
+    language_model.get_input_embeddings().weight.normal_()
+    language_model.model.norm.weight.fill_(width**-0.5)
+    for layer in language_model.model.layers:
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    for layer in cast(Iterable[GatedCrossAttention], model.weave("story").layers):
+        layer.q_proj.weight.copy_(layer.k_proj.weight)
 
 
 def answer_logits(model: WeftModel, batch: Batch) -> Float[Tensor, "B V"]:

@@ -70,7 +70,8 @@ class BatchMemory:
             columns: the columns of ``input_ids`` that are being computed.
         """
         placement = self.placement
-        everything = self.settled and self.mask is None and bool((placement.items >= 0).all())
+        real = self.mask is None and self.owners.numel() > 0
+        everything = self.settled and real and bool((placement.items >= 0).all())
         if everything and (self.sees == "all" or placement.items.shape[1] == 1):
             return None
         if self.settled:
@@ -102,7 +103,7 @@ class BatchMemory:
         groups = keyvalues.keys.shape[0]
         folded = reading.reshape(groups, -1, hidden.shape[-1])
         if visible is not None:
-            visible = visible.to(hidden.device).reshape(groups, -1, visible.shape[-1])
+            visible = visible.to(hidden.device).reshape(*folded.shape[:2], visible.shape[-1])
         if not torch.is_autocast_enabled(hidden.device.type):
             folded = folded.to(layer.q_proj.weight.dtype)
         fused = layer(folded, keyvalues, visible).reshape(reading.shape).to(hidden.dtype)
@@ -125,11 +126,11 @@ class BatchMemory:
         if not torch.is_autocast_enabled(hidden.device.type):
             folded = folded.to(gate.q_proj.weight.dtype)
         if visible is not None:
-            visible = visible.to(hidden.device).reshape(groups, -1, visible.shape[-1])
+            visible = visible.to(hidden.device).reshape(*folded.shape[:2], visible.shape[-1])
         shares = gate(folded, self.copying, visible)
         rows, tokens = hidden.shape[:2]
         ids = self.copying.ids.repeat_interleave(rows // groups, 0)
-        return Shares(shares.copied.reshape(rows, tokens, -1), shares.generated.reshape(rows, tokens)), ids
+        return Shares(shares.copied.reshape(rows, tokens, ids.shape[1]), shares.generated.reshape(rows, tokens)), ids
 
     def mix(
         self,
@@ -194,47 +195,43 @@ class _Order:
     """Where the tokens of each group's items come to lie: one item behind the other, padding left out.
 
     Attributes:
-        items: index of each group's items, ``[G, I]``, -1 where a group has fewer.
-        places: for each token to be laid its place among the group's ``I·N``, ``[G, S]``; None for all in order.
+        places: for each token to be laid its place among the memory's ``M·N``, ``[G, S]``; None to take them as they
+            are.
         owners: the place of its item among the group's, ``[G, S]``.
         mask: True where it is real, ``[G, S]``; None when all are.
-        as_it_is: whether the memory is laid out like this already.
     """
 
-    items: Int[Tensor, "G I"]
     places: Int[Tensor, "G S"] | None
     owners: Int[Tensor, "G S"]
     mask: Bool[Tensor, "G S"] | None
-    as_it_is: bool
 
     @classmethod
     def of(cls, read: ReadMemory, items: Int[Tensor, "G I"]) -> _Order:
         (groups, width), tokens, mask = items.shape, read.tokens, read.layers[0].mask
         owners = torch.arange(width, device=items.device).repeat_interleave(tokens).expand(groups, -1)
-        as_it_is = width == 1 and items.flatten().tolist() == list(range(len(read)))
-        if as_it_is or (mask is None and bool((items >= 0).all())):
-            return cls(items, None, owners, mask, as_it_is)
+        if width == 1 and items.flatten().tolist() == list(range(len(read))):
+            return cls(None, owners, mask)
+        held = items.clamp(min=0)
+        places = (held[..., None] * tokens + torch.arange(tokens, device=items.device)).flatten(1)
         real = (items >= 0).repeat_interleave(tokens, 1)
         if mask is not None:
-            real = real & mask.to(items.device)[items.clamp(min=0)].flatten(1)
-        longest = int(real.sum(1).max())
-        places = real.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
-        kept = real.gather(1, places)
-        return cls(items, places, owners.gather(1, places), None if bool(kept.all()) else kept, False)
+            real = real & mask.to(items.device)[held].flatten(1)
+        if bool(real.all()):
+            return cls(places, owners, None)
+        order = real.int().argsort(dim=1, descending=True, stable=True)[:, : int(real.sum(1).max())]
+        kept = real.gather(1, order)
+        return cls(places.gather(1, order), owners.gather(1, order), None if bool(kept.all()) else kept)
 
     def lay(self, tensor: Tensor) -> Tensor:
-        """``[M, N, ...]`` as ``[G, S, ...]``; a view where that is all there is."""
-        if self.as_it_is:
-            return tensor
-        laid = tensor[self.items.clamp(min=0).to(tensor.device)].flatten(1, 2)
+        """``[M, N, ...]`` as ``[G, S, ...]``; as it is where that is all there is."""
         if self.places is None:
-            return laid
-        places = self.places.to(tensor.device).reshape(*self.places.shape, *[1] * (laid.ndim - 2))
-        return laid.gather(1, places.expand(-1, -1, *laid.shape[2:]))
+            return tensor
+        flat = tensor.flatten(0, 1).index_select(0, self.places.flatten().to(tensor.device))
+        return flat.unflatten(0, self.places.shape)
 
     def keyvalues(self, layer: KeyValues) -> KeyValues:
         """Keys and values of each group, ``[G, kv_heads, S, head_dim]``."""
-        if self.as_it_is:
+        if self.places is None:
             return layer
         keys, values = (self.lay(tensor.transpose(1, 2)).transpose(1, 2) for tensor in (layer.keys, layer.values))
         return KeyValues(keys, values)

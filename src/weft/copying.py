@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from weft.fusion import RMSNorm
+from weft.fusion import RMSNorm, project_real
 from weft.memory import CopyKeys
 
 FLOOR = 1e-30
@@ -64,16 +65,23 @@ class CopyGate(nn.Module):
         nn.init.zeros_(self.sentinel.weight)
         nn.init.constant_(self.sentinel.bias, 8.0)  # some hundred tokens together then have a share of a few percent
 
-    def read(self, features: Float[Tensor, "M N D"], ids: Int[Tensor, "M N"]) -> CopyKeys:
+    def read(
+        self, features: Float[Tensor, "M N D"], ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"] | None = None
+    ) -> CopyKeys:
         """Keys of a memory's tokens: all the work on the memory that is ever done here.
 
         Args:
             features: the memory.
             ids: its tokens, -1 where one can't be copied.
+            mask: True where a token is real; None when all are.
         """
+        before, token = project_real(self._parts, features, mask).chunk(2, -1)
+        before = F.pad(before[:, :-1], (0, 0, 1, 0))  # before the first there is none
+        return CopyKeys(before + token, ids.to(features.device))
+
+    def _parts(self, features: Float[Tensor, "R D"]) -> Float[Tensor, "R width"]:
         features = self.memory_norm(features)
-        before = self.before_proj(features).roll(1, 1)
-        return CopyKeys(before + self.token_proj(features), ids.to(features.device))
+        return torch.cat((self.before_proj(features), self.token_proj(features)), -1)
 
     def forward(
         self,

@@ -18,7 +18,7 @@ from typing import Any
 from weft.cloze import clozes
 from weft.errors import DataError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES, Length
-from weft.passages import cut, sentences
+from weft.passages import PIECE, cut, sentences
 
 UNANSWERABLE = 0.12
 """Share of training questions that are asked once more, of documents that do not hold the answer."""
@@ -280,8 +280,9 @@ def _paragraphs(text: str) -> str:
 
 
 def _cloze_lines(articles: Mapping[str, str], rng: random.Random) -> list[str]:
-    """Two or three questions about each article, asked of one to four of its passages."""
-    spans = {name: cut(text, overlap=0) for name, text in articles.items()}
+    """Two or three questions about each article, asked of one to four of its passages: those of which a summary of it
+    is written, so that they are encoded once."""
+    spans = {name: cut(text, PIECE, overlap=0) for name, text in articles.items()}
     passages = {
         name: [(f"{name}#{number}", text[slice(*span)]) for number, span in enumerate(spans[name], 1)]
         for name, text in articles.items()

@@ -19,7 +19,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from weft.errors import DataError
-from weft.processing import PASSAGE, WeftProcessor
+from weft.passages import PIECE
+from weft.processing import WeftProcessor
 from weft.text_encoders import pieces
 
 
@@ -210,7 +211,7 @@ def _passages(example: Example, processor: WeftProcessor) -> Iterator[RowPassage
         rendered = processor.render(example.messages)
         for document, column in zip(rendered.documents, processor.document_columns(rendered), strict=True):
             supports = str(document.get("id")) in example.supporting
-            for piece in pieces(document["text"], PASSAGE):
+            for piece in pieces(document["text"], PIECE):
                 yield RowPassage(piece.text, column, supports)
 
 

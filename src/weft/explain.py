@@ -24,6 +24,7 @@ from weft.memory import Memory, Picture, Placement, ReadMemory
 from weft.rendering import about_a_picture
 
 if TYPE_CHECKING:
+    from weft.deletion import Deletion
     from weft.model import WeftModel
 
 
@@ -198,21 +199,27 @@ def faithfulness(
     patches: int = 8,
     draws: int = 8,
     seed: int = 0,
-) -> Faithfulness:
-    """Whether a word's most-looked-at patches matter to it more than random ones do.
+) -> Faithfulness | Deletion:
+    """Whether a word's most-looked-at patches matter to it more than random ones do; of an answer with citations,
+    whether its cited passages do (:class:`~weft.deletion.Deletion`).
 
     Each word in turn is scored with ``patches`` of the memory's tokens masked: those it looked at most, and ``draws``
     random choices (deletion, as in Petsiuk et al. 2018).
 
     Args:
         model: the woven model.
-        picture: a picture.
+        picture: a picture; or an :class:`~weft.reading.Answer`, of which nothing else needs to be given.
         text: the text whose words are scored; the model's own caption by default.
         instruction: what the text answers; "Describe the picture." by default.
         patches: how many patches are taken away.
         draws: random choices that are averaged.
         seed: decides them.
     """
+    from weft.deletion import delete_passages
+    from weft.reading import Answer
+
+    if isinstance(picture, Answer):
+        return delete_passages(model, picture)
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     text = model.caption(picture).text if text is None else text

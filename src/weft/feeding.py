@@ -6,6 +6,7 @@ passage, or picture and view, that the store lacks.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,7 +56,9 @@ class Feed:
     ) -> None:
         self.recipe, self.device, self.processor = recipe, device, processor
         self.padding = processor.tokenizer.pad_token_id or 0
-        self.rows = self._rows([one for file in listed(recipe.data) for one in load_examples(file)])
+        self.rows = self._rows(
+            [one for number, file in enumerate(listed(recipe.data)) for one in self._drawn(number, file)]
+        )
         self.order = {row: index for index, row in enumerate(self.rows)}
         files = listed(recipe.dev) if recipe.dev else []
         self.dev_examples = [one for file in files for one in load_examples(file)[: recipe.evaluate_limit]]
@@ -68,6 +71,13 @@ class Feed:
             )
         else:
             self.held = PictureFeatures(encoder, store)
+
+    def _drawn(self, number: int, file: str) -> list[Example]:
+        """The conversations of a file that are used."""
+        examples, limit = load_examples(file), dict(enumerate(self.recipe.limits)).get(number)
+        if not limit or limit >= len(examples):
+            return examples
+        return random.Random(f"{self.recipe.seed} {number}").sample(examples, limit)
 
     def _rows(self, examples: Sequence[Example]) -> list[Row]:
         shared = self.recipe.share_prompts
@@ -95,12 +105,14 @@ class Feed:
             texts = {text: index for index, text in enumerate(dict.fromkeys(p.text for r in rows for p in r.passages))}
             placement = Placement.of([[(texts[p.text], p.column) for p in row.passages] for row in rows])
             memory = self.held.batch(list(texts))
+            if self.recipe.precision == "fp32":
+                memory = memory.to(torch.float32)
         else:
             chosen = [(picture, self._view(row, epoch)) for row in rows for picture in row.pictures]
-            memory = Memory(self.held.batch(chosen), ())
+            memory = Memory(self.held.batch(chosen).float(), ())
             items = iter(range(len(chosen)))
             placement = Placement.of([[(next(items), column) for column in row.columns] for row in rows])
-        return memory.to(self.device, torch.float32), placement
+        return memory.to(self.device), placement
 
     def _view(self, row: Row, epoch: int | None) -> View:
         views = self.recipe.views

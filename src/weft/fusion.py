@@ -10,7 +10,7 @@ Notation: ``G`` rows, ``T`` text tokens, ``H`` hidden size, ``M`` items, ``N`` m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -119,11 +119,17 @@ class GatedCrossAttention(nn.Module):
             features: the memory, ``[M, N, D]``.
             mask: True where a token may be looked at, ``[M, N]``; None when all may.
         """
+        distances = _distances(features, mask) if self.rotary_theta else None
+        both = project_real(self._keys_and_values, features, mask)
+        keys, values = both.tensor_split((self.k_proj.out_features,), -1)
+        keys = self.k_norm(self._split(keys))
+        if distances is not None:
+            keys = _rotated(keys, distances, self.rotary_theta)
+        return KeyValues(keys, self._split(values), mask)
+
+    def _keys_and_values(self, features: Float[Tensor, "R D"]) -> Float[Tensor, "R width"]:
         features = self.memory_norm(features)
-        keys = self.k_norm(self._split(self.k_proj(features)))
-        if self.rotary_theta:
-            keys = _rotated(keys, _distances(features, mask), self.rotary_theta)
-        return KeyValues(keys, self._split(self.v_proj(features)), mask)
+        return torch.cat((self.k_proj(features), self.v_proj(features)), -1)
 
     def forward(
         self,
@@ -165,7 +171,7 @@ class GatedCrossAttention(nn.Module):
         return self.q_norm(self._split(self.q_proj(self.hidden_norm(hidden))))
 
     def _split(self, x: Float[Tensor, "G T width"]) -> Float[Tensor, "G heads T head_dim"]:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return x.unflatten(-1, (x.shape[-1] // self.head_dim, self.head_dim)).transpose(1, 2)
 
 
 def _with_own_mask(
@@ -175,6 +181,18 @@ def _with_own_mask(
         return visible
     mask = keyvalues.mask[:, None, :]
     return mask.expand(-1, rows, -1) if visible is None else visible & mask
+
+
+def project_real(
+    projection: Callable[[Tensor], Tensor], features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None
+) -> Float[Tensor, "M N width"]:
+    """A projection of the tokens that are real, with zeros for the others: padding is not worth projecting."""
+    if mask is None:
+        return projection(features)
+    places = mask.flatten().nonzero()[:, 0]
+    real = projection(features.flatten(0, 1).index_select(0, places))
+    empty = real.new_zeros(mask.numel(), real.shape[-1])
+    return empty.index_copy(0, places, real).view(*mask.shape, -1)
 
 
 def _distances(features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None) -> Float[Tensor, "M N"]:

@@ -237,7 +237,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         """Run the language model, and mix in what the weaves that it looks at copy."""
         labels = inputs.pop("labels", None)
         with head_inputs(cast(nn.Module, self.get_output_embeddings())) as given:
-            output = self.language_model(**inputs, return_dict=True)
+            output = self.language_model(**{**inputs, "return_dict": True})
         for memory, visible in self._slot.memories.values():
             gate = self.weave(memory.weave).copy_gate
             if gate is not None:

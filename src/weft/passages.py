@@ -13,6 +13,8 @@ LONGEST = 800
 OVERLAP = 160
 """Characters, at most, that a passage repeats of the one before it, by default."""
 
+PIECE = 2400
+"""Characters of a passage, at most, where a document is read as a whole: about 600 tokens of English."""
 PASSAGES = 5
 """Passages that are looked up for an answer, by default."""
 BOUND = 16

@@ -19,12 +19,11 @@ from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import DataError, PartError
 from weft.images import load_image
 from weft.parts import resolve
+from weft.passages import PIECE
 from weft.rendering import PLAIN_TEMPLATE, Messages, Rendered, render
 from weft.text_encoders import TextEncoder, pieces
 
 FILE = "processor_config.json"
-PASSAGE = 2400
-"""Characters of a document, at most, that are read as one passage: about 600 tokens of English."""
 
 
 class WeftProcessor(ProcessorMixin):
@@ -185,7 +184,7 @@ class WeftProcessor(ProcessorMixin):
             begins = self._begins(one)
             row: list[int] = []
             for document, column in zip(one.documents, one.document_columns(begins), strict=True):
-                cut = pieces(document["text"], PASSAGE)
+                cut = pieces(document["text"], PIECE)
                 passages += [self.text_encoder.tokenize(piece.text)[0] for piece in cut]
                 row += [column] * len(cut)
             columns.append(row)

@@ -15,7 +15,7 @@ from weft.errors import DataError, WeftError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES, Length
 from weft.leaning import Leaning, lean
 from weft.memory import ReadMemory
-from weft.passages import BOUND, PASSAGES, Span
+from weft.passages import BOUND, PASSAGES, PIECE, Span
 from weft.rendering import about_documents
 from weft.responding import Response, respond
 
@@ -301,10 +301,9 @@ def evenly(pieces: Sequence[Piece], bound: int) -> list[Piece]:
 
 
 def _cut(text: str, name: str) -> list[Piece]:
-    from weft.processing import PASSAGE
     from weft.text_encoders import pieces
 
-    return pieces(text, PASSAGE, name=name)
+    return pieces(text, PIECE, name=name)
 
 
 def _base(knowledge: Any) -> KnowledgeBase | None:

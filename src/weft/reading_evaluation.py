@@ -20,8 +20,7 @@ from weft.knowledge import KnowledgeBase, Passage
 from weft.leaning import lean
 from weft.memory import ReadMemory
 from weft.model import WeftModel
-from weft.passages import BOUND, PASSAGES
-from weft.processing import PASSAGE
+from weft.passages import BOUND, PASSAGES, PIECE
 from weft.progress import Reporter
 from weft.reading import LONGEST, evenly
 from weft.reading_metrics import (
@@ -236,7 +235,7 @@ def _documents(example: Example, knowledge: KnowledgeBase | None, passages: int)
     cut = [
         piece
         for number, one in enumerate(documents)
-        for piece in pieces(one["text"], PASSAGE, name=str(one.get("id", number)))
+        for piece in pieces(one["text"], PIECE, name=str(one.get("id", number)))
     ]
     return evenly(cut, max(BOUND, len(documents)))
 

@@ -21,6 +21,7 @@ class Recipe:
 
     Attributes:
         data: JSONL of conversations to learn, or a list of such files.
+        limits: for each file of ``data`` how many of its conversations are used, drawn by ``seed``; 0 for all.
         output: folder of the run: checkpoints, log, and the best weave.
         dev: JSONL of conversations to watch, or a list of such files; None for none.
         language_model: part, folder or Hub id of the frozen language model.
@@ -68,6 +69,7 @@ class Recipe:
     language_model: str = "smollm2-135m-instruct"
     vision: str = "efficientnet-lite2"
     text: str | None = None
+    limits: list[int] = field(default_factory=list)
     name: str = "photos"
     weave: dict[str, Any] = field(default_factory=dict)
     initial_weights: str | None = None

@@ -21,8 +21,8 @@ from weft.images import PICTURES, load_image
 from weft.instructions import CAPTION, TITLE
 from weft.memory import Memory, ReadMemory
 from weft.reading import ReadingTasks
-from weft.rendering import about_a_picture
-from weft.responding import respond
+from weft.rendering import Messages, about_a_picture
+from weft.responding import respond, until_end
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 Task = Literal["caption", "title"]
 INSTRUCTIONS: dict[Task, str] = {"caption": CAPTION, "title": TITLE}
 LONGEST = 60
-"""Tokens after which an answer is cut off."""
+"""Tokens after which words about a picture are cut off."""
+LONGEST_REPLY = 256
+"""Tokens after which a message of a conversation is cut off."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,38 @@ class Tasks(ReadingTasks):
         if not question.strip():
             raise DataError("The question is empty; ask something.")
         return self.say(picture, question, beams=beams, explain=explain, **options)
+
+    def chat(self, messages: Messages, *, beams: int = 1, **options: Any) -> dict[str, str]:
+        """The next message of a conversation about any number of pictures and documents.
+
+        Args:
+            messages: ``{"role": ..., "content": ...}``, the last one the user's; content is a string or a list of
+                parts, of type ``"text"``, ``"image"`` or ``"document"``.
+            beams: beams of the search; 1 is greedy.
+            **options: for ``generate`` (``max_new_tokens``, ...).
+
+        Returns:
+            The assistant's message, ready to be appended.
+
+        Raises:
+            DataError: a message is not what it should be, or the last one is not the user's.
+            PictureError: a picture can't be read.
+
+        Example:
+            >>> messages = [{"role": "user", "content": [{"type": "image", "image": "dog.jpg"},
+            ...                                          {"type": "text", "text": "What is in the picture?"}]}]
+            >>> messages.append(model.chat(messages))
+        """
+        model = cast("WeftModel", self)
+        if model.processor is None:
+            raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
+        if not messages or messages[-1].get("role") != "user":
+            raise DataError("A conversation is answered when the user has spoken; its last message must be the user's.")
+        inputs = model.processor.apply_chat_template(messages, add_generation_prompt=True).to(model.device)
+        options = {"max_new_tokens": LONGEST_REPLY, "do_sample": False, "num_beams": beams, **options}
+        output = model.generate(**inputs, **options)
+        said = until_end(model, output[0, inputs["input_ids"].shape[1] :].tolist())
+        return {"role": "assistant", "content": model.processor.decode(said, skip_special_tokens=True).strip()}
 
     def say(self, pictures: Any, instruction: str, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
         """Follow an instruction about each picture."""

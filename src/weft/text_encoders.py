@@ -134,15 +134,13 @@ class TextEncoder(nn.Module):
 
     def run(self, tokens: Sequence[Sequence[int]]) -> list[Float[Tensor, "N D"]]:
         """Features of passages given as tokens, of like length."""
-        width = max(map(len, tokens))
-        device = next(self.model.parameters()).device
-        input_ids = torch.zeros(len(tokens), width, dtype=torch.long)
-        mask = torch.zeros(len(tokens), width, dtype=torch.bool)
-        for row, ids in enumerate(tokens):
-            input_ids[row, : len(ids)] = torch.tensor(ids)
-            mask[row, : len(ids)] = True
+        width, parameter = max(map(len, tokens), default=0), next(self.model.parameters())
+        if not width:
+            return [parameter.new_zeros(0, self.width) for _ in tokens]
+        input_ids = nn.utils.rnn.pad_sequence([torch.tensor(ids, dtype=torch.long) for ids in tokens], batch_first=True)
+        mask = torch.arange(width) < torch.tensor([len(ids) for ids in tokens])[:, None]
         with torch.no_grad():
-            features = self.forward(input_ids.to(device), mask.to(device))
+            features = self.forward(input_ids.to(parameter.device), mask.to(parameter.device))
         return [row[: len(ids)] for row, ids in zip(features, tokens, strict=True)]
 
     @property
@@ -179,7 +177,7 @@ class LanguageModelEncoder(TextEncoder):
         layers: its decoder layers.
         chosen: those in front of which hidden states are taken.
         tokenizer: its tokenizer.
-        longest: tokens of a passage, at most.
+        longest: tokens of a passage, at most; never more than the language model has positions for.
     """
 
     def __init__(
@@ -194,6 +192,7 @@ class LanguageModelEncoder(TextEncoder):
     ) -> None:
         config = language_model.config.get_text_config(decoder=True)
         width = config.hidden_size * len(chosen)
+        longest = min(longest, getattr(config, "max_position_embeddings", None) or longest)
         super().__init__(tokenizer, id=OWN, sha256=sha256, width=width, longest=longest, copies=True)
         self._used = (language_model, layers)  # a tuple hides it: the language model is the woven model's to keep
         self.chosen = tuple(chosen)
@@ -241,34 +240,34 @@ class TransformersTextEncoder(TextEncoder):
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, id: str = "", sha256: str = ""
     ) -> None:
-        config = model.config
-        width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
-        if width is None or not getattr(tokenizer, "is_fast", False):
+        width = getattr(model.config, "hidden_size", None) or getattr(model.config, "d_model", None)
+        words = len(tokenizer) - len(tokenizer.all_special_ids)  # none in a tokenizer made up where there was none
+        if width is None or not getattr(tokenizer, "is_fast", False) or not words:
             raise PartError(f"{type(model).__name__} is no text encoder with a fast tokenizer; give another encoder.")
-        longest = min(int(tokenizer.model_max_length), _positions(config))
+        longest = min(int(tokenizer.model_max_length), _positions(model))
         super().__init__(tokenizer, id=id, sha256=sha256, width=width, longest=longest, copies=False)
-        encoder = model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model
-        self.encoder: Any = encoder
+        self.whole: Any = model
         self.requires_grad_(False).eval()
 
     @property
     def model(self) -> Any:
-        return self.encoder
+        return self.whole.get_encoder() if getattr(self.whole.config, "is_encoder_decoder", False) else self.whole
 
     def forward(self, input_ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"]) -> Float[Tensor, "M N D"]:
         """Features of passages, padded on the right."""
-        return self.encoder(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
+        return self.model(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
 
     def save_pretrained(self, folder: str | Path) -> None:
-        self.encoder.save_pretrained(folder)
+        self.whole.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 
-def _positions(config: Any) -> int:
+def _positions(model: PreTrainedModel) -> int:
     """Tokens for which a model has positions; those of RoBERTa's kind begin behind the padding token's id."""
-    positions = getattr(config, "max_position_embeddings", None) or 512
-    begins_late = config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
-    return positions - config.pad_token_id - 1 if begins_late else positions
+    positions = getattr(model.config, "max_position_embeddings", None) or 512
+    tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    padding = next((table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), None)
+    return positions if padding is None else positions - padding - 1
 
 
 def load_text_encoder(part: str | Path | ResolvedPart, *, dtype: torch.dtype = torch.float32) -> TextEncoder:
@@ -286,7 +285,7 @@ def load_text_encoder(part: str | Path | ResolvedPart, *, dtype: torch.dtype = t
         raise PartError(f"{part} holds no encoder: config.json is missing; give the folder or Hub id of a text model.")
     config = AutoConfig.from_pretrained(found.path)
     try:
-        if getattr(config, "is_encoder_decoder", False) and config.model_type in ("t5", "mt5", "umt5"):
+        if config.model_type in ("t5", "mt5", "umt5"):  # the encoder alone, whichever of the two was saved
             from transformers import AutoModelForTextEncoding
 
             model = AutoModelForTextEncoding.from_pretrained(found.path, dtype=dtype)

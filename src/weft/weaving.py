@@ -161,12 +161,15 @@ class Weave(nn.Module):
             )
         weight = self.fusion(0).q_proj.weight
         mask = None if memory.mask is None else memory.mask.to(weight.device)
-        each, mask = self._for_each_layer(memory.features.to(weight.device, weight.dtype), mask)
+        mixes = torch.is_autocast_enabled(weight.device.type)  # which takes features in less than float32 as they are
+        features = memory.features.to(weight.device, None if mixes and self.connector is None else weight.dtype)
+        each, mask = self._for_each_layer(features, mask)
         copying = None
         if self.copy_gate is not None:
             if memory.ids is None:
                 raise ValueError(f"The weave {self.name!r} copies, but the memory does not say which tokens it holds.")
-            copying = self.copy_gate.read(each[-1].to(self.copy_gate.q_proj.weight.device), memory.ids)
+            device = self.copy_gate.q_proj.weight.device
+            copying = self.copy_gate.read(each[-1].to(device), memory.ids, None if mask is None else mask.to(device))
         layers = tuple(self._read_layer(index, features, mask) for index, features in enumerate(each))
         return ReadMemory(self.name, layers, memory.sources, self._key(memory), copying)
 

@@ -1,0 +1,84 @@
+"""Whether citations tell the truth: what becomes of an answer when a passage is taken away.
+
+:func:`delete_passages` is given an answer and scores it again without each of its passages (deletion, as in Petsiuk et
+al. 2018, with passages for patches).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weft.errors import WeftError
+from weft.memory import Placement, ReadMemory
+
+if TYPE_CHECKING:
+    from weft.model import WeftModel
+    from weft.reading import Answer
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What taking each passage away did to an answer.
+
+    Attributes:
+        sources: the passages, as the answer cites them, the one with the greatest weight first.
+        weights: their weights.
+        drops: for each, by how much the answer's log-probability falls without it (natural logarithm).
+    """
+
+    sources: tuple[str, ...]
+    weights: tuple[float, ...]
+    drops: tuple[float, ...]
+
+    @property
+    def gain(self) -> float:
+        """The drop without the passage cited first, minus the mean drop without one of the others: above zero, the
+        citation tells the truth."""
+        others = self.drops[1:]
+        return self.drops[0] - (sum(others) / len(others) if others else 0.0)
+
+
+@torch.inference_mode()
+def delete_passages(model: WeftModel, answer: Answer) -> Deletion:
+    """Score an answer without each of the passages that it cites.
+
+    Args:
+        model: the woven model that gave it.
+        answer: the answer.
+
+    Raises:
+        WeftError: the answer cites nothing.
+    """
+    from weft.reading import prompt_about
+
+    if not answer.citations or model.processor is None:
+        raise WeftError("The answer cites no passages, so none can be taken away.")
+    read = model.read_texts([citation.text for citation in answer.citations])
+    prompt, held = prompt_about(model, answer.question, range(len(read)))
+    tokens = model.processor.tokenizer(answer.text, add_special_tokens=False)["input_ids"]
+    without = [held, *([one for one in held if one[0] != gone] for gone in range(len(held)))]
+    chances = _log_probabilities(model, read, without, prompt, tokens)
+    drops = (chances[0] - chances[1:]).tolist()
+    sources = tuple(citation.source for citation in answer.citations)
+    return Deletion(sources, tuple(citation.weight for citation in answer.citations), tuple(drops))
+
+
+def _log_probabilities(
+    model: WeftModel,
+    read: ReadMemory,
+    held: Sequence[Sequence[tuple[int, int]]],
+    prompt: Sequence[int],
+    answer: Sequence[int],
+) -> Float[Tensor, " V"]:
+    """Log-probability of a text for each choice of items."""
+    placed = model.place(read, Placement.of(held))
+    input_ids = torch.tensor([[*prompt, *answer]] * len(held), device=model.device)
+    logits = model(input_ids=input_ids, memories=[] if placed is None else [placed], use_cache=False).logits
+    chances = logits[:, len(prompt) - 1 : -1].float().log_softmax(-1)
+    return chances.gather(-1, input_ids[:, len(prompt) :, None])[..., 0].sum(-1).cpu()
