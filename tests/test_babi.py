@@ -1,4 +1,4 @@
-"""The bAbI example: its parser, that it learns, that a resumed run is the same run, and what it shows of its looking."""
+"""The bAbI example: its parser, that it learns, that a resumed run is the same run, and what it shows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def small(babi: ModuleType):
     return babi.Recipe(
-        width=32, decoder_layers=3, story_layers=1, feed_forward=32, steps=40, batch_size=32, warmup=5, evaluate_every=20
+        width=32,
+        decoder_layers=3,
+        story_layers=1,
+        feed_forward=32,
+        steps=40,
+        batch_size=32,
+        warmup=5,
+        evaluate_every=20,
     )
 
 
@@ -159,6 +166,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(babi, data, small, t
 
 def test_a_trained_model_is_measured_and_explained(babi, data, small, tmp_path, capsys):
     babi.train(small, data, tmp_path, tasks=[1])
+    capsys.readouterr()
     babi.main(["evaluate", str(tmp_path), "--data", str(data), "--json"])
     result = json.loads(capsys.readouterr().out)
     assert 0 <= result["mean_error"] <= 1 and 0 <= result["mean_found"] <= 1

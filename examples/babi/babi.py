@@ -1,16 +1,16 @@
 """bAbI: a language model trained from scratch to answer from memory alone, with facts as what it reads.
 
-The question is the text of a small Llama. The story is its memory: each fact one memory token, made of the fact's words,
-of how many facts ago it was said, and of the facts around it. Fusion layers in front of the decoder layers let the
-question look at the facts several times over, and the next word is the answer. All twenty tasks share one model, which
-isn't told which task it is given. The tasks are those of Weston et al. 2015 (arXiv 1502.05698).
+The question is the text of a small Llama. The story is its memory: each fact one memory token, made of the fact's
+words, of how many facts ago it was said, and of the facts around it. Fusion layers in front of the decoder layers let
+the question look at the facts several times over, and the next word is the answer. All twenty tasks share one model,
+which isn't told which task it is given. The tasks are those of Weston et al. 2015 (arXiv 1502.05698).
 
     python examples/babi/babi.py train examples/babi/recipe.yaml --data FOLDER --out runs/babi
     python examples/babi/babi.py evaluate runs/babi --data FOLDER
     python examples/babi/babi.py explain runs/babi --data FOLDER --task 2
 
-Notation: ``B`` questions, ``N`` facts of a story, ``U`` different facts of a batch, ``W`` words of a fact, ``T`` words of
-a question, ``H`` width, ``L`` fusion layers.
+Notation: ``B`` questions, ``N`` facts of a story, ``U`` different facts of a batch, ``W`` words of a fact, ``T`` words
+of a question, ``H`` width, ``L`` fusion layers, ``V`` words and answers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from weft.memory import Memory, Placement
 from weft.model import WeftModel
 from weft.optimizers import MuonAdamW, cosine
 from weft.runstate import load_run, save_run, swapped
-from weft.weaving import Weave, WeaveConfig
+from weft.weaving import WeaveConfig
 
 TASKS = range(1, 21)
 FAILED = 0.05
@@ -90,10 +90,9 @@ def parse(lines: Iterable[str], task: int) -> Iterator[Question]:
             places[int(number)] = len(facts)
             facts.append(text.strip())
             continue
-        question, answer, supporting = text.split("\t")
-        yield Question(
-            task, tuple(facts), question.strip(), answer.strip().lower(), tuple(places[int(n)] for n in supporting.split())
-        )
+        question, answer, numbers = text.split("\t")
+        supporting = tuple(places[int(number)] for number in numbers.split())
+        yield Question(task, tuple(facts), question.strip(), answer.strip().lower(), supporting)
 
 
 def load(folder: Path, split: Split, tasks: Sequence[int] = TASKS) -> list[Question]:
@@ -186,7 +185,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.stories)
 
-    def batch(self, rows: Sequence[int] | np.ndarray, gap: float = 0.0, rng: np.random.Generator | None = None) -> Batch:
+    def batch(
+        self, rows: Sequence[int] | np.ndarray, gap: float = 0.0, rng: np.random.Generator | None = None
+    ) -> Batch:
         """Some of the questions as tensors.
 
         Args:
@@ -329,6 +330,8 @@ class TwoWayLayer(nn.Module):
 class FactEncoder(nn.Module):
     """Stories as features: one vector a fact.
 
+    A fact is the sum of its words, each times a mask of its place (Henaff et al. 2017, "recurrent entity networks").
+
     Args:
         recipe: widths and layers.
         embedding: the language model's words, which the encoder shares.
@@ -339,6 +342,7 @@ class FactEncoder(nn.Module):
         super().__init__()
         self._shared = (embedding,)  # a tuple hides it: the words are the language model's to keep
         self.places = nn.Parameter(torch.randn(longest, recipe.width) * 0.3)
+        self.masks = nn.Parameter(1 + torch.randn(longest, recipe.width) * 0.5)
         self.times = nn.Parameter(_waves(2 * recipe.facts, recipe.width))
         layer = (recipe.width, recipe.heads, recipe.feed_forward, recipe.dropout)
         self.word_layers = nn.ModuleList(TwoWayLayer(*layer) for _ in range(recipe.word_layers))
@@ -351,7 +355,7 @@ class FactEncoder(nn.Module):
         x = self._shared[0](batch.sentences) + self.places[: said.shape[1]]
         for layer in self.word_layers:
             x = layer(x, said)
-        sentences = self.norm((x * said[..., None]).sum(1))
+        sentences = self.norm((x * self.masks[: said.shape[1]] * said[..., None]).sum(1))
         held = batch.facts >= 0
         stories = F.embedding(batch.facts.clamp(min=0), sentences) + self.times[batch.ago]
         for layer in self.story_layers:
@@ -457,7 +461,7 @@ def looks(model: WeftModel, batch: Batch) -> tuple[Float[Tensor, "B V"], Float[T
         found.append(weights.mean(1)[torch.arange(len(batch.last)), batch.last])
 
     with ExitStack() as hooks:
-        for layer in cast(Weave, model.weave("story")).layers:
+        for layer in model.weave("story").layers:
             hooks.callback(layer.register_forward_pre_hook(look).remove)
         logits = answer_logits(model, batch)
     return logits, torch.stack(found, 1)
@@ -496,7 +500,8 @@ def train(recipe: Recipe, data: Path, out: Path, *, tasks: Sequence[int] = TASKS
         step, seconds = fields["step"], fields["seconds"]
     else:
         (out / "recipe.json").write_text(json.dumps({**asdict(recipe), "tasks": list(tasks)}, indent=1))
-        (out / "vocabulary.json").write_text(json.dumps({"words": vocabulary.entries, "longest": rows.sentences.shape[1]}))
+        known = {"words": vocabulary.entries, "longest": rows.sentences.shape[1]}
+        (out / "vocabulary.json").write_text(json.dumps(known))
         (out / "log.jsonl").write_text("")
     model.train()
     losses: list[float] = []
@@ -527,11 +532,9 @@ def train(recipe: Recipe, data: Path, out: Path, *, tasks: Sequence[int] = TASKS
             entry = {"step": step, "seconds": round(seconds), "loss": float(np.mean(losses)), "errors": errors}
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(entry) + "\n")
-            print(
-                f"step {step}  {seconds:.0f} s  loss {entry['loss']:.4f}  error {100 * np.mean(list(errors.values())):.2f} %  "
-                + " ".join(f"{task}:{100 * error:.0f}" for task, error in errors.items()),
-                flush=True,
-            )
+            each = " ".join(f"{task}:{100 * error:.0f}" for task, error in errors.items())
+            mean = 100 * float(np.mean(list(errors.values())))
+            print(f"step {step}  {seconds:.0f} s  loss {entry['loss']:.4f}  error {mean:.2f} %  {each}", flush=True)
             losses = losses[-1:]
             save_run(state, model, optimizer, averages, {"step": step, "seconds": seconds})
     return losses[-1] if losses else float("nan")
@@ -539,9 +542,10 @@ def train(recipe: Recipe, data: Path, out: Path, *, tasks: Sequence[int] = TASKS
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> MuonAdamW:
     """Muon for the matrices that something goes through, AdamW for words, places, times and scales."""
-    matrices, others = [], []
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        table = name.endswith(("embed_tokens.weight", "places", "times"))
+        table = name.endswith(("embed_tokens.weight", "places", "masks", "times"))
         (matrices if parameter.ndim == 2 and not table else others).append(parameter)
     return MuonAdamW(matrices, others, rate=recipe.learning_rate, weight_decay=recipe.weight_decay)
 
@@ -566,7 +570,8 @@ class Measured:
     Attributes:
         errors: share of wrong answers, by task.
         found: share of questions whose two facts most looked at are supporting ones (for a question that has but one:
-            hold it), by way of looking (a fusion layer, their ``"mean"`` or ``"max"``) and task; empty if not asked for.
+            hold it), by way of looking (a fusion layer, their ``"mean"`` or ``"max"``) and task; empty if not asked
+            for.
     """
 
     errors: dict[int, float]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -192,31 +193,29 @@ def rows_of(
     """
     found: dict[Any, list[Any]] = {}
     for number, example in enumerate(examples):
-        tokens, flags, columns = _tokenize(example, processor)
-        first = flags.index(True)
-        held = tuple(_passages(example, processor))[:passages]
+        made = _tokenize(example, processor)
+        first = made.flags.index(True)
         unshared = None if share_prompts else number
-        key = (tuple(tokens[:first]), example.pictures, tuple(columns), held, unshared)
+        key = (tuple(made.tokens[:first]), example.pictures, tuple(made.columns), made.passages[:passages], unshared)
         answers = found.setdefault(key, [example.where])
-        answers.append((tuple(tokens[first:]), tuple(flags[first:])))
+        answers.append((tuple(made.tokens[first:]), tuple(made.flags[first:])))
     return [
         Row(prompt, tuple(answers), pictures, columns, where, held)
         for (prompt, pictures, columns, held, _), (where, *answers) in found.items()
     ]
 
 
-def _passages(example: Example, processor: WeftProcessor) -> Iterator[RowPassage]:
-    """The documents of a conversation, cut into passages."""
-    if example.documents:
-        rendered = processor.render(example.messages)
-        for document, column in zip(rendered.documents, processor.document_columns(rendered), strict=True):
-            supports = str(document.get("id")) in example.supporting
-            for piece in pieces(document["text"], PIECE):
-                yield RowPassage(piece.text, column, supports)
+@dataclass(frozen=True)
+class _Tokenized:
+    """A conversation as tokens, which of them the assistant says, and what it holds."""
+
+    tokens: list[int]
+    flags: list[bool]
+    columns: list[int]
+    passages: tuple[RowPassage, ...]
 
 
-def _tokenize(example: Example, processor: WeftProcessor) -> tuple[list[int], list[bool], list[int]]:
-    """Tokens, which of them the assistant says, and where pictures begin to be seen."""
+def _tokenize(example: Example, processor: WeftProcessor) -> _Tokenized:
     messages = example.messages
     rendered = processor.render(messages)
     spans = []
@@ -232,9 +231,20 @@ def _tokenize(example: Example, processor: WeftProcessor) -> tuple[list[int], li
     encoded = processor.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
     offsets = encoded["offset_mapping"]
     flags = [any(start <= begin and end <= stop for start, stop in spans) for begin, end in offsets]
-    _, columns = processor.tokenize(rendered)
     last = max(index for index, flag in enumerate(flags) if flag)
-    return encoded["input_ids"][: last + 1], flags[: last + 1], columns
+    begins = [begin for begin, _ in offsets]
+    passages = tuple(
+        RowPassage(text, column, str(document.get("id")) in example.supporting)
+        for document, column in zip(rendered.documents, rendered.document_columns(begins), strict=True)
+        for text in _cut(document["text"])
+    )
+    return _Tokenized(encoded["input_ids"][: last + 1], flags[: last + 1], rendered.columns(begins), passages)
+
+
+@lru_cache(maxsize=4096)
+def _cut(text: str) -> tuple[str, ...]:
+    """The passages of a document; data sets ask about the same one many times."""
+    return tuple(piece.text for piece in pieces(text, PIECE))
 
 
 @dataclass(frozen=True, eq=False)

@@ -102,6 +102,13 @@ def evaluate_reading(
     return figures
 
 
+def read_and_judge(model: WeftModel, examples: Sequence[Example], *, batch_size: int = 16) -> dict[str, float]:
+    """Figures of greedy responses to conversations about documents, whatever is asked; citations are not looked at."""
+    held = [_documents(one, None, PASSAGES) for one in examples]
+    longest = LONGEST["long"] if any(one.question == SUMMARIES["long"] for one in examples) else LONGEST["answer"]
+    return judge(readings(model, examples, held, batch_size=batch_size, beams=1, longest=longest))
+
+
 def judge(said: Sequence[Reading]) -> dict[str, float]:
     """Figures of responses: ROUGE, and how many are the same as a right answer; the share of those that say that the
     text does not say."""

@@ -34,7 +34,7 @@ from weft.metrics import cider_d
 from weft.model import WeftModel
 from weft.optimizers import cosine, make_optimizer
 from weft.progress import Reporter
-from weft.reading_evaluation import evaluate_reading
+from weft.reading_evaluation import read_and_judge
 from weft.recipe import Recipe
 from weft.reward import SelfCritical
 from weft.runstate import load_run, save_run, swapped
@@ -281,8 +281,7 @@ class Trainer:
         self.model.eval()
         with self._autocast():
             if self.recipe.metric == "rouge":
-                figures = evaluate_reading(self.model, self.feed.dev_examples, "read", beams=1)
-                return figures["rouge_l"]
+                return read_and_judge(self.model, self.feed.dev_examples)["rouge_l"]
             said = answers(self.model, self.feed.dev_examples, "caption", beams=1, batch_size=50)
         return cider_d([one.prediction for one in said], [one.references for one in said])
 
