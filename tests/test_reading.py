@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -73,6 +74,28 @@ def test_answer_that_is_not_said_cites_nothing(model, base, monkeypatch):
     assert (said.text, said.confident, said.citations) == (NOT_SAID, False, ())
 
 
+def test_refuses_where_that_is_likelier_than_not_and_never_by_chance(model, base, monkeypatch):
+    """Which of the two it is depends on the probability of refusing alone, and an answer does not begin like it."""
+    chances = iter([0.6, 0.4])
+    monkeypatch.setattr("weft.answering._chance", lambda *a: next(chances))
+    refused = model.answer("tea", base, max_new_tokens=4, beams=1)
+    answered = model.answer("tea", base, max_new_tokens=4, beams=1)
+    assert (refused.text, refused.confident, refused.confidence) == (NOT_SAID, False, pytest.approx(0.4))
+    assert answered.confident and answered.confidence == pytest.approx(0.6)
+
+
+def test_chance_of_refusing_is_that_of_the_sentence(model, base):
+    said = model.answer("Where is tea drunk?", base, max_new_tokens=2, beams=1)
+    found = base.search("Where is tea drunk?")
+    read = model.read_texts([one.text for one in found])
+    prompt, held = prompt_about(model, "Where is tea drunk?", range(len(read)))
+    refusal = model.processor.tokenizer(NOT_SAID, add_special_tokens=False)["input_ids"]
+    placed = model.place(read, Placement.of([held]))
+    logits = model(input_ids=torch.tensor([[*prompt, *refusal]]), memories=[placed], use_cache=False).logits[0]
+    chance = math.exp(sum(float(logits[len(prompt) - 1 + n].log_softmax(-1)[t]) for n, t in enumerate(refusal)))
+    assert said.confidence == pytest.approx(1 - chance, abs=1e-6)
+
+
 def test_what_was_read_is_kept_and_gives_the_same_answer(model, base, monkeypatch):
     options = {"max_new_tokens": 6, "beams": 1}
     plain = model.answer("fox bird tea", base, **options)
@@ -138,7 +161,7 @@ def test_weights_of_words_are_the_copy_gates_own(model):
         keys = read.copying.keys[item][: weights.shape[1]]
         scores = keys @ query / query.shape[0] ** 0.5
         ratio = (scores[1] - scores[0]).exp()
-        assert weights[0, 1] / weights[0, 0] == pytest.approx(float(ratio), rel=1e-3)
+        assert weights[0, 1] / weights[0, 0] == pytest.approx(ratio.item(), rel=1e-3)
 
 
 def test_weave_that_does_not_copy_leans_on_its_attention(model):

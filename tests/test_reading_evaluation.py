@@ -9,7 +9,7 @@ from families import language_model
 from PIL import Image
 from woven import encoder, open_weave, tokenizer
 
-from weft import reading_evaluation
+from weft import answering, reading_evaluation
 from weft.data import load_examples
 from weft.errors import DataError
 from weft.evaluation import evaluate
@@ -55,7 +55,7 @@ def saying(monkeypatch, *texts):
     def respond(model, read, prompts, held, **options):
         return [Response((5, 6), left.pop(0), -1.0) for _ in prompts]
 
-    monkeypatch.setattr(reading_evaluation, "respond", respond)
+    monkeypatch.setattr(answering, "respond", respond)
 
 
 def test_each_task_takes_its_own_conversations(data):
@@ -99,7 +99,8 @@ def test_controls_read_something_else_or_only_the_prompt(data, model, monkeypatc
         seen.append((texts, [model.processor.decode(list(prompt)) for prompt in prompts]))
         return real(model, read, prompts, held, **options)
 
-    monkeypatch.setattr(reading_evaluation, "respond", respond)
+    for module in (answering, reading_evaluation):
+        monkeypatch.setattr(module, "respond", respond)
     figures = evaluate(model, data, task="answer", controls=True, beams=1, max_new_tokens=3)
     assert {"rouge_l", "wrong_memory_rouge_l", "bare_rouge_l"} <= figures.keys()
     own, wrong, bare = seen

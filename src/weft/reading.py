@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from weft.answering import answer_each
 from weft.errors import DataError, WeftError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES, Length
 from weft.leaning import Leaning, lean
@@ -59,6 +60,7 @@ class Answer:
         text: the words.
         question: the question.
         confident: whether the passages hold an answer; where they do not, the text says so.
+        confidence: the probability that they do, as the weave has learned it.
         citations: the passages that were read, the one that the answer leans on most first; none where there is no
             answer.
         log_probability: of the text, natural logarithm, summed over its tokens.
@@ -67,6 +69,7 @@ class Answer:
     text: str
     question: str
     confident: bool
+    confidence: float
     citations: tuple[Citation, ...]
     log_probability: float
 
@@ -150,12 +153,14 @@ class ReadingTasks:
         else:
             found = base.search(question, limit=passages, mode=mode, source=source, where=where)
         if not found:
-            return Answer(NOT_SAID, question, False, (), 0.0)
+            return Answer(NOT_SAID, question, False, 0.0, (), 0.0)
         read = read_passages(model, found, base if keep else None)
-        response, leaning = say_of(model, read, question, beams, LONGEST["answer"], leans=True, **options)
-        confident = response.text != NOT_SAID
-        citations = cite(found, cast(Leaning, leaning)) if confident else ()
-        return Answer(response.text, question, confident, citations, response.log_probability)
+        prompt, held = prompt_about(model, question, range(len(read)))
+        options = {"beams": beams, "longest": LONGEST["answer"], **options}
+        (answered,) = answer_each(model, read, [prompt], [held], **options)
+        response, confident = answered.response, answered.response.text != NOT_SAID
+        citations = cite(found, lean(model, read, held, prompt, response.tokens)) if confident else ()
+        return Answer(response.text, question, confident, answered.confidence, citations, response.log_probability)
 
     def summarize(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weft.answering import answer_each
 from weft.data import Example
 from weft.errors import DataError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
@@ -89,13 +90,16 @@ def evaluate_reading(
     held = [_documents(one, knowledge, passages) for one in chosen]
     longest = LONGEST["long" if task == "summary" else "title" if task == "title" else "answer"]
     say = {"batch_size": batch_size, "beams": beams, "longest": longest, **options}
-    said = readings(model, chosen, held, cites=any(one.supporting for one in chosen), **say)
+    may_refuse = task == "answer"
+    cites = any(one.supporting for one in chosen)
+    said = readings(model, chosen, held, cites=cites, may_refuse=may_refuse, **say)
     if output is not None:
         write(output, said)
     figures: dict[str, Any] = {"task": task, "conversations": len(said), "beams": beams, **judge(said)}
     figures |= _cited(said, knowledge is not None, passages)
     if controls:
-        wrong = readings(model, chosen, [held[_other(chosen, index)] for index in range(len(held))], **say)
+        others = [held[_other(chosen, index)] for index in range(len(held))]
+        wrong = readings(model, chosen, others, may_refuse=may_refuse, **say)
         figures |= {f"wrong_memory_{name}": value for name, value in judge(wrong).items()}
         bare = bare_readings(model, chosen, held, **say)
         figures |= {f"bare_{name}": value for name, value in judge(bare).items()}
@@ -145,6 +149,7 @@ def readings(
     beams: int,
     longest: int,
     cites: bool = False,
+    may_refuse: bool = False,
     **options: Any,
 ) -> list[Reading]:
     """What a model says to conversations, having read some passages for each.
@@ -157,6 +162,7 @@ def readings(
         beams: beams of the search.
         longest: tokens of a response, at most.
         cites: find out which documents each response leans on.
+        may_refuse: decide first whether the passages hold an answer, as :func:`~weft.answering.answer_each` does.
         **options: for ``generate``.
     """
     said: dict[int, Reading] = {}
@@ -180,7 +186,11 @@ def readings(
                 for index, (_, column) in zip(some, prompts, strict=True)
             ]
             tokens = [prompt for prompt, _ in prompts]
-            found = respond(model, read, tokens, items, beams=beams, longest=longest, **options)
+            say: dict[str, Any] = {"beams": beams, "longest": longest, **options}
+            if may_refuse:
+                found = [one.response for one in answer_each(model, read, tokens, items, **say)]
+            else:
+                found = respond(model, read, tokens, items, **say)
             for index, prompt, own, response in zip(some, tokens, items, found, strict=True):
                 leaned = [] if not cites or read is None else _ranked(model, read, own, prompt, response, held[index])
                 said[index] = _reading(examples[index], response.text, leaned)

@@ -31,8 +31,8 @@ def train(
         data: JSONL of conversations; by default what the recipe says.
         model: a woven model to train; by default the one that the recipe describes.
         resume: go on from the run's checkpoint.
-        **changes: fields of the recipe to be changed. Of a woven model the first weave is trained, into the folder
-            ``weft-run``, if nothing else is said.
+        **changes: fields of the recipe to be changed. Of a woven model the weave ``name`` is trained, the first if
+            nothing is said, into the folder ``weft-run``.
 
     Returns:
         The model with the weights that were best on the dev set; they are in ``OUTPUT/best`` as well.
@@ -49,25 +49,25 @@ def train(
     if isinstance(what, WeftModel):
         if data is None:
             raise RecipeError("A model alone can't be trained; give data, a JSONL file of chat messages.")
-        recipe, model = _recipe_for(what, str(data)), what
+        recipe, model = _recipe_for(what, str(data), changes.get("name")), what
     else:
         recipe = what if isinstance(what, Recipe) else load_recipe(what)
         changes = changes if data is None else {**changes, "data": data}
     return Trainer(changed(recipe, **changes), model).run(resume=resume)
 
 
-def _recipe_for(model: WeftModel, data: str) -> Recipe:
-    """What the first weave of a model would be trained with, the model as it is."""
+def _recipe_for(model: WeftModel, data: str, name: str | None) -> Recipe:
+    """What a weave of a model, the first by default, would be trained with, the model as it is."""
     name_parts(model)
-    weave = model.weave()
-    derived = ("encoder", "hidden_size", "memory_size", "memory_tokens")
-    return Recipe(
+    weave = model.weave(name)
+    derived = ("encoder", "hidden_size", "memory_size", "memory_tokens", "reads", "layered")
+    made = Recipe(
         data=data,
         output="weft-run",
         features="weft-run/features",
         name=weave.name,
         language_model=model.config.language_model["id"],
-        vision=weave.config.encoder["id"],
         weave={name: value for name, value in weave.config.to_dict().items() if name not in derived},
         system_prompt=None if model.processor is None else model.processor.system_prompt,
     )
+    return changed(made, **{"text" if weave.config.reads == "texts" else "vision": weave.config.encoder["id"]})

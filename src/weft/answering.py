@@ -1,0 +1,69 @@
+"""Answers from passages, and how sure a model is that the passages hold one.
+
+A weave that has learned to say :data:`~weft.instructions.NOT_SAID` says it too often if it is simply let speak: one
+sentence always in the same words beats an answer that could be put in many. So its probability is asked for. Where it is
+below one half the model answers, without that sentence among its choices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from weft.instructions import NOT_SAID
+from weft.memory import Placement, ReadMemory
+from weft.responding import Held, Response, respond
+
+if TYPE_CHECKING:
+    from weft.model import WeftModel
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A response to a question, and the probability that what was read holds an answer."""
+
+    response: Response
+    confidence: float
+
+
+@torch.inference_mode()
+def answer_each(
+    model: WeftModel,
+    read: ReadMemory | None,
+    prompts: Sequence[Sequence[int]],
+    held: Sequence[Held],
+    **options: Any,
+) -> list[Answered]:
+    """Answer questions, or say that what was read does not.
+
+    Args:
+        model: the woven model.
+        read: the memory.
+        prompts: tokens of each question's prompt.
+        held: for each the items that it holds.
+        **options: for :func:`~weft.responding.respond`.
+
+    Raises:
+        WeftError: a question is longer than the language model takes.
+    """
+    assert model.processor is not None
+    refusal = model.processor.tokenizer(NOT_SAID, add_special_tokens=False)["input_ids"]
+    said = respond(model, read, prompts, held, bad_words_ids=[refusal[: len(refusal) // 2 + 1]], **options)
+    chances = [_chance(model, read, prompt, own, refusal) for prompt, own in zip(prompts, held, strict=True)]
+    return [
+        Answered(response if chance < 0.5 else Response(tuple(refusal), NOT_SAID, math.log(chance)), 1 - chance)
+        for response, chance in zip(said, chances, strict=True)
+    ]
+
+
+def _chance(model: WeftModel, read: ReadMemory | None, prompt: Sequence[int], held: Held, text: Sequence[int]) -> float:
+    """The probability of a text."""
+    placed = None if read is None else model.place(read, Placement.of([held]))
+    input_ids = torch.tensor([[*prompt, *text]], device=model.device)
+    logits = model(input_ids=input_ids, memories=[] if placed is None else [placed], use_cache=False).logits
+    chances = logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
+    return float(chances.gather(-1, input_ids[0, len(prompt) :, None]).sum().exp())
