@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from weft.corpora import aeslc, babi, bbc, extracts, fairytales, sentence
+from weft.corpora import aeslc, bbc, fairytales, sentence
 from weft.errors import DataError
+from weft.extracts import extracts
 from weft.instructions import CLOZE, HEADLINE, NOT_SAID, SUMMARIES
+from weft.puzzles import babi
 
 
 def write(file, rows):

@@ -10,10 +10,12 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from weft.caption_reading import Caption, one_person, subjects
+from weft.caption_words import plural
 from weft.data import load_examples
 from weft.errors import DataError
 from weft.picture_questions import OPEN, SHARE, YES_NO, balanced, flickr8k_questions
-from weft.questions import Caption, Question, agreed, leading, one_person, plural, questions, subjects
+from weft.questions import Question, agreed, leading, questions
 
 
 def answers(*captions: str) -> dict[str, str]:

@@ -209,6 +209,27 @@ def replaced(memory, **changes):
 
 
 @torch.no_grad()
+def test_tokens_are_found_by_what_stands_before_the_last_fusion_layer():
+    model = reader("llama", start=0)
+    read = model.read_texts(PASSAGES)
+    for item, passage in enumerate(PASSAGES):
+        ids = torch.tensor([[1, *map(ord, passage)]])
+        states = model.language_model(ids, output_hidden_states=True).hidden_states[2]
+        expected = model.weave().copy_gate.read(states, ids)
+        torch.testing.assert_close(read.item(item).copying.keys, expected.keys, **NEAR)
+
+
+@torch.no_grad()
+def test_logits_that_are_not_kept_are_not_mixed():
+    model = reader("llama")
+    placed = laid(model)
+    whole = model(input_ids=IDS, memories=placed).logits
+    for kept in (1, 6):
+        some = model(input_ids=IDS, memories=placed, logits_to_keep=kept).logits
+        torch.testing.assert_close(some, whole[:, -kept:], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "cohere"])
 def test_labels_give_the_loss_of_the_mixed_distribution(family):
     model = reader(family)
@@ -796,6 +817,7 @@ def test_moved_memory_keeps_masks_and_ids():
     assert half.layers[0].keys.dtype == half.layers[1].values.dtype == half.copying.keys.dtype == torch.bfloat16
     assert torch.equal(half.layers[0].mask, read.layers[0].mask)
     assert torch.equal(half.copying.ids, read.copying.ids)
+    assert (half.layers[0].mask.dtype, half.copying.ids.dtype) == (torch.bool, torch.long)
     there = read.to("meta")
     tensors = [there.copying.keys, there.copying.ids]
     tensors += [tensor for layer in there.layers for tensor in (layer.keys, layer.values, layer.mask)]
@@ -803,6 +825,7 @@ def test_moved_memory_keeps_masks_and_ids():
     moved = memory.to(torch.bfloat16)
     assert moved.features.dtype == torch.bfloat16
     assert torch.equal(moved.ids, memory.ids) and torch.equal(moved.mask, memory.mask)
+    assert (moved.mask.dtype, moved.ids.dtype) == (torch.bool, torch.long)
     assert moved.sources == memory.sources
 
 

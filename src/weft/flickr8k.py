@@ -6,11 +6,12 @@ them by :func:`title_of`, a rule without a model.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from weft.conversations import picture_line, write_lines
 from weft.errors import DataError
 from weft.instructions import CAPTION, TITLE
 
@@ -57,6 +58,40 @@ def title_of(captions: Sequence[str], words: int = 5) -> str:
     return text[:1].upper() + text[1:]
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A photo of the data set: what its file is called, what is in it, and what people wrote about it."""
+
+    name: str
+    file: bytes
+    captions: list[str]
+
+
+def splits(folder: str | Path) -> Iterator[tuple[str, list[Photo]]]:
+    """The photos of each ``SPLIT.parquet`` of a folder, in order of names.
+
+    Args:
+        folder: holds Parquet files with the columns ``image`` (``{"bytes": ..., "path": ...}``) and ``captions``.
+
+    Raises:
+        DataError: the folder holds no Parquet file, or one has other columns.
+    """
+    from pyarrow import parquet  # an extra: only this data set needs it
+
+    files = sorted(Path(folder).glob("*.parquet"))
+    if not files:
+        raise DataError(f"{folder} holds no Parquet files; give the folder with train.parquet and dev.parquet.")
+    for file in files:
+        table = parquet.read_table(file)
+        if not {"image", "captions"} <= set(table.column_names):
+            raise DataError(f"{file} has the columns {table.column_names}; it needs 'image' and 'captions'.")
+        photos = []
+        for number, row in enumerate(table.select(["image", "captions"]).to_pylist()):
+            name = Path(row["image"].get("path") or f"{file.stem}_{number:05}.jpg").name
+            photos.append(Photo(name, row["image"]["bytes"], row["captions"]))
+        yield file.stem, photos
+
+
 def flickr8k(folder: str | Path, out: str | Path) -> dict[str, int]:
     """Write ``pictures/`` and, for each ``SPLIT.parquet`` of a folder, ``SPLIT.jsonl``.
 
@@ -72,34 +107,17 @@ def flickr8k(folder: str | Path, out: str | Path) -> dict[str, int]:
     Raises:
         DataError: the folder holds no Parquet file, or one has other columns.
     """
-    from pyarrow import parquet  # an extra: only this command needs it
-
-    folder, out = Path(folder), Path(out)
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder} holds no Parquet files; give the folder with train.parquet and dev.parquet.")
+    pictures = Path(out) / "pictures"
     counts = {}
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    for file in files:
-        table = parquet.read_table(file)
-        if not {"image", "captions"} <= set(table.column_names):
-            raise DataError(f"{file} has the columns {table.column_names}; it needs 'image' and 'captions'.")
+    for split, photos in splits(folder):
+        pictures.mkdir(parents=True, exist_ok=True)
         lines = []
-        for number, row in enumerate(table.select(["image", "captions"]).to_pylist()):
-            name = Path(row["image"].get("path") or f"{file.stem}_{number:05}.jpg").name
-            (out / "pictures" / name).write_bytes(row["image"]["bytes"])
-            captions = [text for text in map(clean, row["captions"]) if text]
-            lines += [_line(f"pictures/{name}", CAPTION, caption) for caption in captions]
+        for number, photo in enumerate(photos):
+            (pictures / photo.name).write_bytes(photo.file)
+            captions = [text for text in map(clean, photo.captions) if text]
+            lines += [picture_line(f"pictures/{photo.name}", CAPTION, caption) for caption in captions]
             if number % TITLED == 0:
-                lines.append(_line(f"pictures/{name}", TITLE, title_of(captions)))
-        partial = out / f"{file.stem}.jsonl.partial"
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        partial.replace(out / f"{file.stem}.jsonl")
-        counts[file.stem] = table.num_rows
+                lines.append(picture_line(f"pictures/{photo.name}", TITLE, title_of(captions)))
+        write_lines(out, {split: lines})
+        counts[split] = len(photos)
     return counts
-
-
-def _line(picture: str, question: str, answer: str) -> str:
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
-    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
-    return json.dumps({"messages": messages}, ensure_ascii=False)

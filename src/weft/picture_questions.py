@@ -6,13 +6,13 @@ of each picture; :func:`flickr8k_questions` writes those of Flickr8k as conversa
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from weft.errors import DataError
+from weft.conversations import picture_line, write_lines
+from weft.flickr8k import splits
 from weft.questions import Kind, Question, questions
 
 OPEN = 4
@@ -104,36 +104,19 @@ def flickr8k_questions(folder: str | Path, out: str | Path, seed: int = 0) -> di
     Raises:
         DataError: the folder holds no Parquet file, or one has other columns.
     """
-    from pyarrow import parquet  # an extra: only this command needs it
-
-    folder, out = Path(folder), Path(out)
-    files = sorted(folder.glob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder} holds no Parquet files; give the folder with train.parquet and dev.parquet.")
+    pictures = Path(out) / "pictures"
     counts: dict[str, dict[Kind, int]] = {}
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    for file in files:
-        table = parquet.read_table(file)
-        if not {"image", "captions"} <= set(table.column_names):
-            raise DataError(f"{file} has the columns {table.column_names}; it needs 'image' and 'captions'.")
-        names, asked = [], []
-        for number, row in enumerate(table.select(["image", "captions"]).to_pylist()):
-            name = Path(row["image"].get("path") or f"{file.stem}_{number:05}.jpg").name
-            if not (out / "pictures" / name).is_file():
-                (out / "pictures" / name).write_bytes(row["image"]["bytes"])
-            names.append(name)
-            asked.append(questions(row["captions"]))
-        chosen = balanced(asked, random.Random(seed))
-        partial = out / f"questions-{file.stem}.jsonl.partial"
-        partial.write_text("".join(f"{line}\n" for line in _lines(names, chosen)), encoding="utf-8")
-        partial.replace(out / f"questions-{file.stem}.jsonl")
-        counts[file.stem] = dict(Counter(question.kind for one in chosen for question in one))
+    for split, photos in splits(folder):
+        pictures.mkdir(parents=True, exist_ok=True)
+        for photo in photos:
+            if not (pictures / photo.name).is_file():
+                (pictures / photo.name).write_bytes(photo.file)
+        chosen = balanced([questions(photo.captions) for photo in photos], random.Random(seed))
+        lines = (
+            picture_line(f"pictures/{photo.name}", one.text, one.answer, kind=one.kind)
+            for photo, asked in zip(photos, chosen, strict=True)
+            for one in asked
+        )
+        write_lines(out, {f"questions-{split}": lines})
+        counts[split] = dict(Counter(question.kind for one in chosen for question in one))
     return counts
-
-
-def _lines(names: Sequence[str], chosen: Sequence[Sequence[Question]]) -> Iterator[str]:
-    for name, asked in zip(names, chosen, strict=True):
-        for one in asked:
-            content = [{"type": "image", "image": f"pictures/{name}"}, {"type": "text", "text": one.text}]
-            messages = [{"role": "user", "content": content}, {"role": "assistant", "content": one.answer}]
-            yield json.dumps({"messages": messages, "kind": one.kind}, ensure_ascii=False)

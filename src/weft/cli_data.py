@@ -1,0 +1,119 @@
+"""``weft data``: known data sets as conversations to train on.
+
+Each command is given the folder that holds a set's own files, and a folder to write to.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(no_args_is_help=True, help="Turn known data sets into conversations to train on.")
+
+
+@data_app.command("flickr8k")
+def data_flickr8k(
+    folder: Annotated[Path, typer.Argument(help="Folder of Parquet files with 'image' and 'captions'.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write pictures and JSONL files to.")],
+) -> None:
+    """Make conversations of Flickr8k: captions, and titles made from them.
+
+    **Example**
+
+    `weft data flickr8k downloads/flickr8k data/flickr8k`
+    """
+    from weft.flickr8k import flickr8k
+
+    for split, count in flickr8k(folder, out).items():
+        typer.echo(f"{out / split}.jsonl\t{count} pictures")
+
+
+@data_app.command("flickr8k-questions")
+def data_flickr8k_questions(
+    folder: Annotated[Path, typer.Argument(help="Folder of Parquet files with 'image' and 'captions'.")],
+    out: Annotated[Path, typer.Argument(help="Folder that `weft data flickr8k` wrote to.")],
+) -> None:
+    """Make questions about the pictures of Flickr8k, with answers, from their captions.
+
+    **Example**
+
+    `weft data flickr8k-questions downloads/flickr8k data/flickr8k`
+    """
+    from weft.picture_questions import flickr8k_questions
+
+    counts = flickr8k_questions(folder, out)
+    _tell(out, {f"questions-{split}": sum(kinds.values()) for split, kinds in counts.items()})
+
+
+@data_app.command("fairytales")
+def data_fairytales(
+    folder: Annotated[Path, typer.Argument(help="Folder with train.jsonl, train_stories.jsonl and the same of dev.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files and stories to.")],
+) -> None:
+    """Make conversations of FairytaleQA: questions about sections of stories, some of which don't hold the answer.
+
+    **Example**
+
+    `weft data fairytales downloads/fairytales data/fairytales`
+    """
+    from weft.corpora import fairytales
+
+    _tell(out, fairytales(folder, out))
+
+
+@data_app.command("aeslc")
+def data_aeslc(
+    folder: Annotated[Path, typer.Argument(help="Folder with train.jsonl and dev.jsonl: 'id', 'text', 'titles'.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files to.")],
+) -> None:
+    """Make conversations of AESLC: e-mails and their subject lines.
+
+    **Example**
+
+    `weft data aeslc downloads/aeslc data/aeslc`
+    """
+    from weft.corpora import aeslc
+
+    _tell(out, aeslc(folder, out))
+
+
+@data_app.command("bbc")
+def data_bbc(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with train.jsonl and dev.jsonl: 'id', 'title', 'text', 'summary'.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files to.")],
+) -> None:
+    """Make conversations of BBC news: titles, summaries of three lengths, and questions made by rule.
+
+    **Example**
+
+    `weft data bbc downloads/bbc data/bbc`
+    """
+    from weft.corpora import bbc
+
+    _tell(out, bbc(folder, out))
+
+
+@data_app.command("babi")
+def data_babi(
+    folder: Annotated[Path, typer.Argument(help="Folder with qa1_train.txt and qa1_valid.txt to qa20_valid.txt.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files to.")],
+) -> None:
+    """Make conversations of the 20 bAbI tasks: small stories to draw conclusions from.
+
+    **Example**
+
+    `weft data babi downloads/babi data/babi`
+    """
+    from weft.puzzles import babi
+
+    _tell(out, babi(folder, out))
+
+
+def _tell(out: Path, counts: dict[str, int]) -> None:
+    """What was written."""
+    for name, count in counts.items():
+        typer.echo(f"{out / name}.jsonl\t{count} conversations")

@@ -1,0 +1,21 @@
+"""What several commands of the command line share: options, and how they load a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import weft
+
+Beams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy, and fastest.")]
+Bound = Annotated[int, typer.Option(min=1, help="Passages of a document that are read, at most.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+
+
+def load(model: str | None) -> weft.WeftModel:
+    """Load a model; transformers' own progress bars would only flicker."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return weft.load(model)

@@ -1,0 +1,186 @@
+"""The commands about documents and knowledge: ``answer``, ``summarize``, ``index``.
+
+:mod:`weft.cli` makes commands of these functions. As there, what takes time to import is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from weft.cli_options import Beams, Bound, Json, load
+from weft.errors import DataError
+from weft.passages import BOUND, PASSAGES
+
+if TYPE_CHECKING:
+    import weft
+    from weft.knowledge import KnowledgeBase, Update
+
+Reader = Annotated[
+    str | None, typer.Option(help="A folder that save_pretrained wrote, or a Hub id.  [default: reader]")
+]
+
+
+def answer(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    knowledge: Annotated[Path, typer.Option(help="Folder of documents; it is indexed if it has not been.")],
+    passages: Annotated[int, typer.Option(min=1, help="Passages to look up and read.")] = PASSAGES,
+    mode: Annotated[
+        Literal["text", "semantic", "hybrid"], typer.Option(help="Look up by words, by meaning, or by both.")
+    ] = "text",
+    source: Annotated[str | None, typer.Option(help="Look in these files only, as in 'guide/*.md'.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Only documents with this metadata, as in year=2020.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep what was read, so that no passage is read twice.")] = False,
+    beams: Beams = 3,
+    as_json: Json = False,
+    model: Reader = None,
+) -> None:
+    """Answer a question from a folder of documents, and say where the answer stands.
+
+    **Examples**
+
+    `weft answer "Who approves travel?" --knowledge handbook/`
+
+    `weft answer "Who approves travel?" --knowledge handbook/ --json | jq .citations`
+    """
+    from dataclasses import asdict
+
+    from weft.knowledge import KnowledgeBase
+
+    wrong = [one for one in where or () if "=" not in one]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is not NAME=VALUE.", param_hint="--where")
+    base = KnowledgeBase(knowledge)
+    if not base.indexed:
+        _index(base, quiet=as_json)
+    conditions = dict(one.split("=", 1) for one in where or ())
+    options: dict[str, Any] = {"passages": passages, "mode": mode, "source": source, "where": conditions}
+    said = load(model or "reader").answer(question, base, beams=beams, keep=keep, **options)
+    if as_json:
+        typer.echo(json.dumps(asdict(said), ensure_ascii=False))
+        return
+    typer.echo(said.text)
+    for number, one in enumerate(said.citations, 1):
+        place = f"{one.source}{' ' + one.part if one.part else ''}:{one.quote_span[0]}-{one.quote_span[1]}"
+        typer.echo(f"  [{number}] {one.weight:4.0%}  {place}  {_shortened(one.quote)}")
+
+
+def summarize(
+    documents: Annotated[list[str], typer.Argument(metavar="DOCUMENT...", help="Documents, or - for standard input.")],
+    length: Annotated[Literal["short", "medium", "long"], typer.Option(help="How long it is to be.")] = "medium",
+    beams: Beams = 1,
+    explain: Annotated[
+        Path | None, typer.Option(help="Write the text as HTML with the sentences marked that it leaned on.")
+    ] = None,
+    bound: Bound = BOUND,
+    as_json: Json = False,
+    model: Reader = None,
+) -> None:
+    """Summarize a document of any length.
+
+    **Examples**
+
+    `weft summarize article.txt`
+
+    `weft summarize report.pdf --length long --explain report.html`
+    """
+    options = {"beams": beams, "bound": bound, "length": length}
+    write_about(load(model or "reader"), "summarize", documents, options, explain, as_json)
+
+
+def write_about(
+    woven: weft.WeftModel,
+    task: Literal["title", "summarize"],
+    documents: list[str],
+    options: dict[str, Any],
+    explain: Path | None,
+    as_json: bool,
+) -> None:
+    """Title or summarize each document; one that can't be read is reported, and the rest goes on.
+
+    Args:
+        woven: what reads them.
+        task: what is written about each.
+        documents: files, or ``-`` for the text on standard input.
+        options: for the task.
+        explain: where to write the text with the sentences marked that it leaned on; for several, a folder.
+        as_json: whether to write one JSON object a line.
+    """
+    if explain is not None and len(documents) > 1:
+        explain.mkdir(parents=True, exist_ok=True)
+    write = woven.title_text if task == "title" else woven.summarize
+    failed = False
+    for name in documents:
+        try:
+            said = write(sys.stdin.read() if name == "-" else Path(name), explain=explain is not None, **options)
+        except DataError as error:
+            typer.echo(f"weft: {error}", err=True)
+            failed = True
+            continue
+        if as_json:
+            line = {"document": name, task: said.text, "log_probability": round(said.log_probability, 4)}
+            typer.echo(
+                json.dumps({**line, "passages_read": said.read[0], "passages": said.read[1]}, ensure_ascii=False)
+            )
+        else:
+            typer.echo(said.text if len(documents) == 1 else f"{name}\t{said.text}")
+        if said.read[0] < said.read[1]:
+            typer.echo(f"weft: {name}: {said.read[0]} of {said.read[1]} passages were read; see --bound", err=True)
+        if explain is not None:
+            from weft.marking import marked
+
+            target = explain if len(documents) == 1 else explain / f"{Path(name).stem}.html"
+            target.write_text(marked(said), encoding="utf-8")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _shortened(text: str, longest: int = 100) -> str:
+    """A text on one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of documents.")],
+    semantic: Annotated[bool, typer.Option("--semantic", help="Give passages vectors, for search by meaning.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a folder of documents a knowledge base that can be searched, or bring its index up to date.
+
+    **Examples**
+
+    `weft index handbook/`
+
+    `weft index handbook/ --semantic`
+    """
+    from dataclasses import asdict
+
+    from weft.knowledge import KnowledgeBase
+
+    result = _index(KnowledgeBase(folder, semantic=semantic), quiet=True)
+    if as_json:
+        typer.echo(json.dumps(asdict(result), ensure_ascii=False))
+    else:
+        changes = [(name, getattr(result, name)) for name in ("added", "changed", "removed", "unchanged")]
+        typer.echo(f"{folder}: {', '.join(f'{count} {name}' for name, count in changes)}; {result.passages} passages")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _index(base: KnowledgeBase, *, quiet: bool) -> Update:
+    """Bring a knowledge base up to date; files that can't be read are reported."""
+    from weft.progress import Reporter
+
+    if not quiet:
+        typer.echo(f"weft: indexing {base.folder}", err=True)
+    with Reporter() as reporter:
+        reporter.start("indexing", 1)
+        result = base.update(reporter.count)
+    for failed in result.failed:
+        typer.echo(f"weft: {failed}", err=True)
+    return result

@@ -1,0 +1,122 @@
+"""Conversations in JSONL files: reading the files that they are made from, and writing what is made.
+
+:func:`read_objects` is given a file of a data set and hands on its objects, checked. :func:`document_line` and
+:func:`picture_line` make a line of a question and its answer, as :mod:`weft.data` reads it; :func:`write_lines` writes
+such lines to files, which are there in full or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from weft.errors import DataError
+
+Documents = Sequence[tuple[str, str]]
+"""Id and text of each document."""
+
+
+def read_text(file: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: the file is missing.
+    """
+    if not file.is_file():
+        raise DataError(f"{file} is missing; give the folder that holds it.")
+    return file.read_text(encoding="utf-8")
+
+
+def read_objects(file: Path, spec: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a JSONL file, each with where it stood: file and line, for messages to people.
+
+    Args:
+        file: one object a line; empty lines are passed over.
+        spec: the type of each field that an object must have, in a list if it is a list of them.
+
+    Raises:
+        DataError: the file is missing or empty, or a line is no object with these fields.
+    """
+    found = []
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{file}:{number}"
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where}: not JSON ({error.msg}); each line is one object.") from None
+        for name, kind in spec.items():
+            if not isinstance(fields, dict) or name not in fields or not _fits(fields[name], kind):
+                wanted = f"a list of {kind[0].__name__}" if isinstance(kind, list) else kind.__name__
+                raise DataError(f"{where}: each line is an object whose {name!r} is {wanted}.")
+        found.append((where, fields))
+    if not found:
+        raise DataError(f"{file} is empty; it needs one object a line.")
+    return found
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, or a list of such."""
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(isinstance(one, kind[0]) for one in value)
+    return isinstance(value, kind)
+
+
+def document_line(
+    documents: Documents,
+    question: str,
+    answer: str,
+    references: Sequence[str] = (),
+    supporting: Sequence[str] = (),
+) -> str:
+    """A question about documents, with its answer.
+
+    Args:
+        documents: what the question is asked of.
+        question: in words.
+        answer: what is right.
+        references: further right answers.
+        supporting: ids of the documents that hold the answer.
+    """
+    parts = [{"type": "document", "text": text, "id": id} for id, text in documents]
+    more = {"references": list(references), "supporting": list(supporting)}
+    return _line(parts, question, answer, {name: values for name, values in more.items() if values})
+
+
+def picture_line(picture: str, question: str, answer: str, **more: str) -> str:
+    """A question about a picture, with its answer.
+
+    Args:
+        picture: its file, relative to the file that the line is written to.
+        question: in words.
+        answer: what is right.
+        more: further fields of the line.
+    """
+    return _line([{"type": "image", "image": picture}], question, answer, more)
+
+
+def _line(parts: Sequence[Mapping[str, str]], question: str, answer: str, more: Mapping[str, Any]) -> str:
+    content = [*parts, {"type": "text", "text": question}]
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": messages, **more}, ensure_ascii=False)
+
+
+def write_lines(out: str | Path, files: Mapping[str, Iterable[str]]) -> dict[str, int]:
+    """Write ``NAME.jsonl`` of each name's lines, and count them."""
+    counts = {}
+    for name, lines in files.items():
+        ended = [f"{line}\n" for line in lines]
+        write_text(Path(out) / f"{name}.jsonl", "".join(ended))
+        counts[name] = len(ended)
+    return counts
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file that is there in full or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    partial.replace(file)
