@@ -254,7 +254,7 @@ def test_empty_text_is_refused(model, text):
 
 
 def test_missing_document_is_named(tmp_path):
-    with pytest.raises(DataError, match="gone.txt"):
+    with pytest.raises(DataError, match=r"gone\.txt"):
         document(tmp_path / "gone.txt")
 
 

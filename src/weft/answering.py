@@ -1,8 +1,8 @@
 """Answers from passages, and how sure a model is that the passages hold one.
 
 A weave that has learned to say :data:`~weft.instructions.NOT_SAID` says it too often if it is simply let speak: one
-sentence always in the same words beats an answer that could be put in many. So its probability is asked for. Where it is
-below one half the model answers, without that sentence among its choices.
+sentence always in the same words beats an answer that could be put in many. So its probability is asked for. Where that
+is below one half the model answers, without that sentence among its choices.
 """
 
 from __future__ import annotations
