@@ -72,6 +72,13 @@ def small(babi: ModuleType):
     )
 
 
+@pytest.fixture(scope="module")
+def trained(babi: ModuleType, data: Path, small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    babi.train(small, data, folder, tasks=[1])
+    return folder
+
+
 def test_a_line_with_number_one_begins_a_new_story(babi):
     first, second, third = babi.parse(TWO_STORIES.splitlines(), task=1)
     assert first.facts == ("Mary moved to the bathroom.", "John went to the hallway.")
@@ -138,15 +145,12 @@ def test_an_answer_does_not_depend_on_the_other_questions_of_its_batch(babi, dat
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
-def test_forty_steps_lower_the_loss(babi, data, small, tmp_path):
-    babi.train(small, data, tmp_path, tasks=[1])
-    first, last = (json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines())
+def test_forty_steps_lower_the_loss(trained):
+    first, last = (json.loads(line)["loss"] for line in (trained / "log.jsonl").read_text().splitlines())
     assert last < 0.7 * first
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(babi, data, small, tmp_path, monkeypatch):
-    babi.train(small, data, tmp_path / "whole", tasks=[1])
-
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(babi, data, small, trained, tmp_path, monkeypatch):
     class Interrupted(Exception):
         pass
 
@@ -157,20 +161,18 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(babi, data, small, t
     save = babi.save_run
     with monkeypatch.context() as patched, pytest.raises(Interrupted):
         patched.setattr(babi, "save_run", stop_at_once)
-        babi.train(small, data, tmp_path / "parts", tasks=[1])
-    babi.train(small, data, tmp_path / "parts", tasks=[1], resume=True)
-    whole, parts = (load_file(tmp_path / name / "state.safetensors") for name in ("whole", "parts"))
+        babi.train(small, data, tmp_path, tasks=[1])
+    babi.train(small, data, tmp_path, tasks=[1], resume=True)
+    whole, parts = (load_file(folder / "state.safetensors") for folder in (trained, tmp_path))
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_a_trained_model_is_measured_and_explained(babi, data, small, tmp_path, capsys):
-    babi.train(small, data, tmp_path, tasks=[1])
-    capsys.readouterr()
-    babi.main(["evaluate", str(tmp_path), "--data", str(data), "--json"])
+def test_a_trained_model_is_measured_and_explained(babi, data, trained, capsys):
+    babi.main(["evaluate", str(trained), "--data", str(data), "--json"])
     result = json.loads(capsys.readouterr().out)
     assert 0 <= result["mean_error"] <= 1 and 0 <= result["mean_found"] <= 1
-    babi.main(["explain", str(tmp_path), "--data", str(data), "--task", "1", "--number", "3"])
+    babi.main(["explain", str(trained), "--data", str(data), "--task", "1", "--number", "3"])
     shown = capsys.readouterr().out.splitlines()
     question = babi.load(data, "valid", [1])[3]
     assert [line.endswith(fact) for line, fact in zip(shown[1:], question.facts, strict=False)] == [True] * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -186,12 +187,11 @@ def test_citing_counts_what_is_copied_from_elsewhere(world, tmp_path):
     model, module = trainer.model.eval(), trainer.step_module
     gate, rows = model.weave().copy_gate, trainer.feed.rows[:12]
     memory, placement = trainer.feed.memory(rows, 0)
-    batch = trainer.feed.batch(rows)
 
     @torch.no_grad()
-    def loss(citing, **options):
+    def loss(citing, rows=rows, **options):
         module.citing = citing
-        return float(module(batch, memory, placement, **options))
+        return float(module(trainer.feed.batch(rows), memory, placement, **options))
 
     without = loss(0.0)
     assert loss(0.7, full=True) == pytest.approx(without, rel=1e-5)
@@ -199,6 +199,9 @@ def test_citing_counts_what_is_copied_from_elsewhere(world, tmp_path):
     assert len(telling) >= 3
     expected = sum(missed(model, gate, row) for row in telling)
     assert loss(0.7) - without == pytest.approx(0.7 * expected, rel=1e-3)
+    for supports in (True, False):  # nothing tells one passage from another
+        alike = [replace(row, passages=tuple(replace(p, supports=supports) for p in row.passages)) for row in rows]
+        assert loss(0.7, alike) == pytest.approx(without, rel=1e-5)
 
 
 @torch.no_grad()

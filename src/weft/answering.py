@@ -52,7 +52,7 @@ def answer_each(
     """
     assert model.processor is not None
     refusal = model.processor.tokenizer(NOT_SAID, add_special_tokens=False)["input_ids"]
-    said = respond(model, read, prompts, held, bad_words_ids=[refusal[: len(refusal) // 2 + 1]], **options)
+    said = respond(model, read, prompts, held, bad_words_ids=[refusal[:2]], **options)
     chances = [_chance(model, read, prompt, own, refusal) for prompt, own in zip(prompts, held, strict=True)]
     return [
         Answered(response if chance < 0.5 else Response(tuple(refusal), NOT_SAID, math.log(chance)), 1 - chance)

@@ -211,7 +211,10 @@ def name_parts(model: WeftModel) -> None:
         part = resolve(where)
         model.config.language_model = {"id": part.id, "sha256": part.sha256}
     for name, encoder in model.encoders.items():
-        if not encoder.id:
+        if isinstance(encoder, LanguageModelEncoder):
+            encoder.sha256 = model.config.language_model.get("sha256", "")
+            model.config.weaves[name]["encoder"] = {"id": encoder.id, "sha256": encoder.sha256}
+        elif not encoder.id:
             raise PartError(
                 f"The encoder of the weave {name!r} has no name by which it could be found again; load it from a "
                 "folder or a Hub id, or call save_pretrained(..., merge=True)."

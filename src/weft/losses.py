@@ -73,7 +73,12 @@ class StepLoss(nn.Module):
             losses = copying.losses(losses, batch.targets) if self.hidden is not None else losses
             if self.citing and not full:
                 losses = losses + self.citing * copying.missed(batch.rows)
-        return losses.sum() if weights is None else (losses * torch.tensor(weights, device=losses.device)).sum()
+        total = losses.sum() if weights is None else (losses * torch.tensor(weights, device=losses.device)).sum()
+        if torch.is_grad_enabled() and not total.requires_grad:
+            # None of the rows holds anything: nothing is learned, but the step is taken, in every process.
+            learned = self.model.weave(self.weave).parameters()
+            total = total + 0 * torch.stack([parameter.sum() for parameter in learned]).sum()
+        return total
 
     def _plainly(
         self, batch: Batch, placed: BatchMemory | None, smoothing: float

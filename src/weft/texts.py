@@ -46,6 +46,8 @@ class TextFeatures:
 
     def batch(self, passages: Sequence[str]) -> Memory:
         """Passages that :meth:`fill` has encoded, as a memory; what they cite is not in it."""
+        if not passages:
+            return Memory(torch.empty(0, 0, self.encoder.width), ())
         tokens = [self.tokens(text) for text in passages]
         features = pad_sequence([self.store.get(self.key(text)) for text in passages], batch_first=True)
         lengths = torch.tensor([len(ids) for ids in tokens])
