@@ -53,6 +53,7 @@ def folder(tmp_path):
     base = tmp_path / "handbook"
     base.mkdir()
     (base / "travel.md").write_text(TRAVEL)
+    (base / "empty").mkdir()
     (base / "faq.csv").write_text("question,answer,topic\nWho feeds the cat?,Anna does.,animals\n")
     return base
 
@@ -100,6 +101,7 @@ def test_options_of_the_search_reach_it(folder):
         (["answer", "Who?", "--knowledge", "{folder}", "--where", "animals"], 2, "NAME=VALUE"),
         (["answer", "cat", "--knowledge", "{folder}", "--mode", "semantic"], 1, "--semantic"),
         (["answer", "Who?"], 2, "--knowledge"),
+        (["answer", "Who?", "--knowledge", "{folder}/empty"], 1, "holds no documents"),
         (["summarize", "gone.txt"], 1, "gone.txt"),
         (["summarize", "{folder}/travel.md", "--length", "endless"], 2, "endless"),
         (["title", "{folder}/travel.md", "a.png"], 2, "not both"),

@@ -262,3 +262,18 @@ def test_index_command_tells_what_it_did(folder, monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "8 unchanged" in shown.out and "broken.pdf" in shown.err
     assert run("index", folder / "nowhere") == 1
+
+
+@pytest.mark.parametrize("kind", ["data", "_versions", "_refs", "_indices"])
+def test_damaged_index_is_named_and_made_anew(folder, kind):
+    base = KnowledgeBase(folder)
+    base.update()
+    files = [file for file in (folder / ".weft").rglob("*") if file.is_file() and kind in file.parts]
+    assert files
+    for file in files:
+        file.write_bytes(b"garbage")
+    with pytest.raises(WeftError, match="is damaged; run `weft index"):
+        base.search("boiler repair")
+    assert not base.indexed
+    assert base.update().added == 8
+    assert base.search("boiler repair")[0].source == "notes.jsonl"

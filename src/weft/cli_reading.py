@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from weft.cli_options import Beams, Bound, Json, load
-from weft.errors import DataError
+from weft.errors import DataError, WeftError
 from weft.passages import BOUND, PASSAGES
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Reader = Annotated[
     str | None, typer.Option(help="A folder that save_pretrained wrote, or a Hub id.  [default: reader]")
 ]
+
+
+KINDS = ".txt, .md, .html, .pdf, .docx, .csv, .tsv, .jsonl"
+"""What documents are, for messages."""
 
 
 def answer(
@@ -55,8 +59,8 @@ def answer(
     if wrong:
         raise typer.BadParameter(f"{wrong[0]!r} is not NAME=VALUE.", param_hint="--where")
     base = KnowledgeBase(knowledge)
-    if not base.indexed:
-        _index(base, quiet=as_json)
+    if not base.indexed and not _index(base, quiet=as_json).passages:
+        raise WeftError(f"{knowledge} holds no documents that can be read; give a folder with some ({KINDS}).")
     conditions = dict(one.split("=", 1) for one in where or ())
     options: dict[str, Any] = {"passages": passages, "mode": mode, "source": source, "where": conditions}
     said = load(model or "reader").answer(question, base, beams=beams, keep=keep, **options)

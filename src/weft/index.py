@@ -6,6 +6,7 @@ source has, and asks for some of them back.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -123,6 +124,23 @@ class Index:
             query = query.where(" AND ".join(conditions), prefilter=True)
         rows = query.limit(limit).to_list()
         return [{**row, "score": 1 - row[kind] if kind == "_distance" else row[kind]} for row in rows]
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether there is an index that can't be read. One whose update was interrupted is not damaged."""
+    try:
+        Index.to_write(path).marks()
+        index = Index.to_read(path)
+        if index is not None and len(index):
+            index.find("a", None, True, (), 1)
+    except RuntimeError:  # what LanceDB makes of files that are not what they should be
+        return True
+    return False
+
+
+def discard(path: Path) -> None:
+    """Remove an index; it is made anew from the documents."""
+    shutil.rmtree(path / f"{TABLE}.lance", ignore_errors=True)
 
 
 def _connect(path: Path) -> Any:

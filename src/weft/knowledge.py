@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from weft.documents import READERS, read_documents
 from weft.errors import DataError, WeftError
-from weft.index import Index, among, labelled
+from weft.index import Index, among, discard, is_damaged, labelled
 from weft.keeping import MemoryKeeper
 from weft.memory import content_hash
 from weft.passages import LONGEST, OVERLAP, cut
@@ -98,13 +98,13 @@ class KnowledgeBase:
 
     @property
     def indexed(self) -> bool:
-        """Whether there is an index to search."""
-        return Index.to_read(self.path) is not None
+        """Whether there is an index to search, and none that is damaged."""
+        return not is_damaged(self.path) and Index.to_read(self.path) is not None
 
     # Bringing the index up to date
 
     def update(self, progress: Callable[[int, int], None] | None = None) -> Update:
-        """Index what is new, replace what has changed, and remove what is gone.
+        """Index what is new, replace what has changed, and remove what is gone; a damaged index is made anew.
 
         Args:
             progress: told of files that are done, and of all there are.
@@ -117,6 +117,8 @@ class KnowledgeBase:
         try:
             self.path.mkdir(exist_ok=True)
             with FileLock(self.path / "update.lock"):
+                if is_damaged(self.path):
+                    discard(self.path)
                 return self._update(progress or (lambda done, total: None))
         except OSError as error:
             raise WeftError(f"The index {self.path} can't be written ({error.strerror or error}).") from None
@@ -210,8 +212,22 @@ class KnowledgeBase:
             where: values that a document's metadata must have.
 
         Raises:
-            WeftError: the folder has not been indexed, or not with vectors where they are needed.
+            WeftError: the folder has not been indexed, or not with vectors where they are needed, or its index is
+                damaged.
         """
+        try:
+            return self._search(question, limit, mode, source, where or {})
+        except RuntimeError:  # what LanceDB makes of files that are not what they should be
+            if not is_damaged(self.path):
+                raise
+            raise WeftError(
+                f"The index {self.path} is damaged; run `weft index {self.folder}`, which makes it anew from the "
+                "documents."
+            ) from None
+
+    def _search(
+        self, question: str, limit: int, mode: Mode, source: str | None, where: Mapping[str, str]
+    ) -> list[Passage]:
         index = Index.to_read(self.path)
         if index is None:
             raise WeftError(f"{self.folder} has not been indexed; run `weft index {self.folder}` first.")
@@ -220,7 +236,7 @@ class KnowledgeBase:
                 f"{self.folder} was indexed without vectors; run `weft index {self.folder} --semantic`, or search by "
                 "text."
             )
-        conditions = [labelled(f"{name}={value}") for name, value in (where or {}).items()]
+        conditions = [labelled(f"{name}={value}") for name, value in where.items()]
         if source is not None:
             conditions.append(among("source", [name for name in index.marks() if fnmatch(name, source)] or [""]))
         if not len(index) or not question.strip():
