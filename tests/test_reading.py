@@ -22,7 +22,7 @@ from weft.memory import Placement
 from weft.passages import sentences
 from weft.reading import document, evenly, prompt_about, say_of
 from weft.responding import respond
-from weft.text_encoders import Piece, pieces
+from weft.text_encoders import Piece
 
 STORY = "The fox sat in the snow. It saw a bird. The bird was red and sang of summer. Then it flew away over the hill."
 
@@ -211,7 +211,7 @@ def test_title_of_a_text_and_of_a_documents_file(model, tmp_path):
 
 def test_long_text_is_read_up_to_the_bound(model, monkeypatch):
     text = " ".join(f"Sentence number {index} is about thing {index}." for index in range(500))
-    every = pieces(text, 2400)
+    every = model.encoder("reader").cut(text)
     read = []
     encode = type(model).encode_texts
     monkeypatch.setattr(

@@ -125,7 +125,7 @@ def load_checkpoint(
         model.processor = WeftProcessor.from_pretrained(folder, encoder=eyes)
     for name in own:
         model.encoders[name] = own_encoder(model, model.weave(name).config.layers)
-    for name in model.encoders:
+    for name in model.weaves:
         if model.processor is not None:
             model.processor.use(model.encoder(name))
     model.weaves.to(dtype=dtype)
@@ -156,7 +156,7 @@ def load_weaves(model: WeftModel, source: str | Path) -> None:
         own = made.encoder.get("id") == OWN
         encoder = own_encoder(model, made.layers) if own else _encoder(folder, name, made)
         model.add_weave(name, replace(made, initial="identity"), encoder).to(dtype=dtype)
-        model.config.weaves[name] = fields
+        model.config.weaves[name], model.weave(name).config.initial = fields, made.initial
         if model.processor is not None:
             model.processor.use(encoder)
     _load_learned(model, folder)

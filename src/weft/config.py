@@ -30,12 +30,15 @@ class WeftConfig(PreTrainedConfig):
             text_config = AutoConfig.for_model(**text_config)
         self.text_config = text_config
         self.language_model = language_model or {}
-        self.weaves = weaves or {}
+        weaves = weaves or {}
+        order = kwargs.pop("order", None) or list(weaves)  # JSON is written with its keys sorted
+        self.weaves = {name: weaves[name] for name in order}
         super().__init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON; the folder a language model was loaded from is nobody else's business."""
         fields = super().to_dict()
+        fields["order"] = list(self.weaves)
         if isinstance(fields.get("text_config"), dict):
             fields["text_config"].pop("_name_or_path", None)
         return fields

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,9 +20,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from weft.errors import DataError
-from weft.passages import PIECE
 from weft.processing import WeftProcessor
-from weft.text_encoders import pieces
+from weft.text_encoders import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -232,19 +231,21 @@ def _tokenize(example: Example, processor: WeftProcessor) -> _Tokenized:
     offsets = encoded["offset_mapping"]
     flags = [any(start <= begin and end <= stop for start, stop in spans) for begin, end in offsets]
     last = max(index for index, flag in enumerate(flags) if flag)
-    begins = [begin for begin, _ in offsets]
+    begins, encoder = [begin for begin, _ in offsets], processor.text_encoder
+    if rendered.documents and encoder is None:
+        raise DataError(f"{example.where}: it holds a document, but the model has no weave that reads texts.")
     passages = tuple(
         RowPassage(text, column, str(document.get("id")) in example.supporting)
         for document, column in zip(rendered.documents, rendered.document_columns(begins), strict=True)
-        for text in _cut(document["text"])
+        for text in _cut(document["text"], cast(TextEncoder, encoder))
     )
     return _Tokenized(encoded["input_ids"][: last + 1], flags[: last + 1], rendered.columns(begins), passages)
 
 
 @lru_cache(maxsize=4096)
-def _cut(text: str) -> tuple[str, ...]:
+def _cut(text: str, encoder: TextEncoder) -> tuple[str, ...]:
     """The passages of a document; data sets ask about the same one many times."""
-    return tuple(piece.text for piece in pieces(text, PIECE))
+    return tuple(piece.text for piece in encoder.cut(text))
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,6 +49,9 @@ class ReadingGenerationMixin(GenerationMixin):
             inputs["memories"] = [m.after_prompt() for m in memories] if decoding else memories
         return inputs
 
+    def _supports_logits_to_keep(self) -> bool:
+        return cast("WeftModel", self).language_model._supports_logits_to_keep()
+
     def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
         kwargs["memories"] = [memory.repeat_rows(expand_size) for memory in kwargs.get("memories") or ()]
         return super()._expand_inputs_for_generation(expand_size, *args, **kwargs)

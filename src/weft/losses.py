@@ -62,13 +62,14 @@ class StepLoss(nn.Module):
         placed = None
         if len(memory):
             placed = self.model.place(self.model.weave(self.weave).read(memory), placement)
-        smoothing = 0.0 if full or weights is not None else self.label_smoothing
+        copies = placed is not None and placed.copying is not None
+        smoothing = 0.0 if full or copies or weights is not None else self.label_smoothing
         if self.hidden is None:
             states, losses = self._plainly(batch, placed, smoothing)
         else:
             states = self._states(batch, placed, self.hidden, stored=weights is None)
             losses = self._fast(states, batch, smoothing, seen=weights is not None, full=full)
-        if placed is not None and placed.copying is not None:
+        if placed is not None and copies:
             copying = _Copying.of(self.model, placed, states, batch)
             losses = copying.losses(losses, batch.targets) if self.hidden is not None else losses
             if self.citing and not full:

@@ -121,7 +121,8 @@ def weave(
     if language_model.processor is None and tokenizer is not None:
         language_model.processor = WeftProcessor(tokenizer)
     if language_model.processor is not None:
-        language_model.processor.use(encoder)
+        for each in language_model.weaves:
+            language_model.processor.use(language_model.encoder(each))
     return language_model
 
 

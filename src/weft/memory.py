@@ -225,9 +225,9 @@ class ReadMemory:
     @property
     def bytes(self) -> int:
         """Memory that keys and values take."""
-        return sum(
-            tensor.numel() * tensor.element_size() for layer in self.layers for tensor in (layer.keys, layer.values)
-        )
+        tensors = [tensor for layer in self.layers for tensor in (layer.keys, layer.values)]
+        tensors += [] if self.copying is None else [self.copying.keys, self.copying.ids]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def to(self, *args: Any, **kwargs: Any) -> ReadMemory:
         """The same memory on another device or in another floating-point type (as ``Tensor.to``)."""

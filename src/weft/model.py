@@ -164,7 +164,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         """Read passages of text once: the result serves any number of questions, rows and beams.
 
         Args:
-            passages: texts, each no longer than the encoder takes (see :func:`weft.text_encoders.pieces`).
+            passages: texts, each no longer than the encoder takes (see :meth:`weft.text_encoders.TextEncoder.cut`).
             weave: the weave that reads them; the first that reads texts by default.
         """
         name = weave or self.weave_that_reads("texts").name
@@ -235,7 +235,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     def _copying(self, inputs: dict[str, Any]) -> Any:
         """Run the language model, and mix in what the weaves that it looks at copy."""
-        labels = inputs.pop("labels", None)
+        labels, count = inputs.pop("labels", None), inputs.pop("num_items_in_batch", None)
         with head_inputs(cast(nn.Module, self.get_output_embeddings())) as given:
             output = self.language_model(**{**inputs, "return_dict": True})
         for memory, visible in self._slot.memories.values():
@@ -245,7 +245,9 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
                 output.logits = memory.mix(gate, given[-1], output.logits, last)
         if labels is not None:
             size = self.config.get_text_config(decoder=True).vocab_size
-            output.loss = self.language_model.loss_function(logits=output.logits, labels=labels, vocab_size=size)
+            options = {} if count is None else {"num_items_in_batch": count}
+            loss = self.language_model.loss_function
+            output.loss = loss(logits=output.logits, labels=labels, vocab_size=size, **options)
         return output
 
     @contextmanager
@@ -278,11 +280,11 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         weave = self.weave_that_reads("texts")
         encoder = self.encoder(weave.name)
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
-        rows = [row[kept].tolist() for row, kept in zip(ids, real, strict=True)]
-        features = nn.utils.rnn.pad_sequence(encoder.run(rows), batch_first=True)
+        memory = encoder.encode_tokens([row[kept].tolist() for row, kept in zip(ids, real, strict=True)])
+        if not memory.features.numel():
+            return None
         if positions is None:
             positions = torch.zeros(len(ids), 1, dtype=torch.long)
-        memory = Memory(features, (), real, ids=encoder.ids(rows))
         return self.place(weave.read(memory), _in_order(positions))
 
     # What transformers asks of a model

@@ -19,9 +19,8 @@ from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import DataError, PartError
 from weft.images import load_image
 from weft.parts import resolve
-from weft.passages import PIECE
 from weft.rendering import PLAIN_TEMPLATE, Messages, Rendered, render
-from weft.text_encoders import TextEncoder, pieces
+from weft.text_encoders import TextEncoder
 
 FILE = "processor_config.json"
 
@@ -184,7 +183,7 @@ class WeftProcessor(ProcessorMixin):
             begins = self._begins(one)
             row: list[int] = []
             for document, column in zip(one.documents, one.document_columns(begins), strict=True):
-                cut = pieces(document["text"], PIECE)
+                cut = self.text_encoder.cut(document["text"])
                 passages += [self.text_encoder.tokenize(piece.text)[0] for piece in cut]
                 row += [column] * len(cut)
             columns.append(row)

@@ -16,7 +16,7 @@ from weft.errors import DataError, WeftError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES, Length
 from weft.leaning import Leaning, lean
 from weft.memory import ReadMemory
-from weft.passages import BOUND, PASSAGES, PIECE, Span
+from weft.passages import BOUND, PASSAGES, Span
 from weft.rendering import about_documents
 from weft.responding import Response, respond
 
@@ -149,7 +149,7 @@ class ReadingTasks:
         model = cast("WeftModel", self)
         base = _base(knowledge)
         if base is None:
-            found = _given(cast("Sequence[str]", knowledge), "text")
+            found = _given(model, cast("Sequence[str]", knowledge))
         else:
             found = base.search(question, limit=passages, mode=mode, source=source, where=where)
         if not found:
@@ -208,7 +208,7 @@ class ReadingTasks:
     ) -> Summary:
         model = cast("WeftModel", self)
         name, article = document(text)
-        every = _cut(article, name)
+        every = model.encoder(model.weave_that_reads("texts").name).cut(article, name)
         chosen = evenly(every, bound)
         read = model.read_texts(chosen)
         response, leaning = say_of(model, read, instruction, beams, longest, leans=explain, **options)
@@ -305,12 +305,6 @@ def evenly(pieces: Sequence[Piece], bound: int) -> list[Piece]:
     return [pieces[round(index * step)] for index in range(bound)]
 
 
-def _cut(text: str, name: str) -> list[Piece]:
-    from weft.text_encoders import pieces
-
-    return pieces(text, PIECE, name=name)
-
-
 def _base(knowledge: Any) -> KnowledgeBase | None:
     """The knowledge base that was given, or whose folder was; None for texts."""
     from weft.knowledge import KnowledgeBase
@@ -320,13 +314,13 @@ def _base(knowledge: Any) -> KnowledgeBase | None:
     return knowledge if isinstance(knowledge, KnowledgeBase) else None
 
 
-def _given(texts: Sequence[str], name: str) -> list[Passage]:
+def _given(model: WeftModel, texts: Sequence[str]) -> list[Passage]:
     """Texts as passages."""
     from weft.knowledge import Passage
 
+    encoder = model.encoder(model.weave_that_reads("texts").name)
     return [
-        Passage(piece.text, f"{name} {number}" if len(texts) > 1 else name, "", span, 0.0)
+        Passage(piece.text, piece.name, "", (piece.start, piece.start + len(piece.text)), 0.0)
         for number, text in enumerate(texts, 1)
-        for piece in _cut(text, name)
-        for span in [(piece.start, piece.start + len(piece.text))]
+        for piece in encoder.cut(text, f"text {number}" if len(texts) > 1 else "text")
     ]

@@ -21,7 +21,7 @@ from weft.knowledge import KnowledgeBase, Passage
 from weft.leaning import lean
 from weft.memory import ReadMemory
 from weft.model import WeftModel
-from weft.passages import BOUND, PASSAGES, PIECE
+from weft.passages import BOUND, PASSAGES
 from weft.progress import Reporter
 from weft.reading import LONGEST, evenly
 from weft.reading_metrics import (
@@ -33,7 +33,7 @@ from weft.reading_metrics import (
     top_citation,
 )
 from weft.responding import Response, respond
-from weft.text_encoders import Piece, pieces
+from weft.text_encoders import Piece
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def evaluate_reading(
     chosen = [one for one in examples if belongs(one, task)][:limit]
     if not chosen:
         raise DataError(f"No conversation is of the task {task}; make the data with `weft data`.")
-    held = [_documents(one, knowledge, passages) for one in chosen]
+    held = [_documents(model, one, knowledge, passages) for one in chosen]
     longest = LONGEST["long" if task == "summary" else "title" if task == "title" else "answer"]
     say = {"batch_size": batch_size, "beams": beams, "longest": longest, **options}
     may_refuse = task == "answer"
@@ -108,7 +108,7 @@ def evaluate_reading(
 
 def read_and_judge(model: WeftModel, examples: Sequence[Example], *, batch_size: int = 16) -> dict[str, float]:
     """Figures of greedy responses to conversations about documents, whatever is asked; citations are not looked at."""
-    held = [_documents(one, None, PASSAGES) for one in examples]
+    held = [_documents(model, one, None, PASSAGES) for one in examples]
     longest = LONGEST["long"] if any(one.question == SUMMARIES["long"] for one in examples) else LONGEST["answer"]
     return judge(readings(model, examples, held, batch_size=batch_size, beams=1, longest=longest))
 
@@ -241,7 +241,7 @@ def write(path: Path, said: Sequence[Any]) -> None:
     partial.replace(path)
 
 
-def _documents(example: Example, knowledge: KnowledgeBase | None, passages: int) -> list[Piece]:
+def _documents(model: WeftModel, example: Example, knowledge: KnowledgeBase | None, passages: int) -> list[Piece]:
     """The passages to read: those that are found, or those of the conversation's documents."""
     if knowledge is not None:
         found = knowledge.search(example.question, limit=passages, source=example.source)
@@ -249,10 +249,9 @@ def _documents(example: Example, knowledge: KnowledgeBase | None, passages: int)
     documents = example.documents
     if not documents:
         raise DataError(f"{example.where}: the conversation holds no documents; give a knowledge base to look in.")
+    encoder = model.encoder(model.weave_that_reads("texts").name)
     cut = [
-        piece
-        for number, one in enumerate(documents)
-        for piece in pieces(one["text"], PIECE, name=str(one.get("id", number)))
+        piece for number, one in enumerate(documents) for piece in encoder.cut(one["text"], str(one.get("id", number)))
     ]
     return evenly(cut, max(BOUND, len(documents)))
 

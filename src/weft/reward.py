@@ -115,7 +115,8 @@ class SelfCritical:
     ) -> list[list[int]]:
         """Samples for each row, row by row: among the training set's words where training knows them, or among all."""
         end = self.model.generation_config.eos_token_id
-        if self.vocabulary is not None and isinstance(end, int):
+        copies = self.model.weave(self.weave).copy_gate is not None  # what sampling among known words does not do
+        if self.vocabulary is not None and isinstance(end, int) and not copies:
             options: dict[str, Any] = {"end": end, "longest": LONGEST}
             return sample(self.model, read, items, prompt, self.samples, self.vocabulary, **options)
         placed = None if read is None else self.model.place(read, Placement.of(items))

@@ -8,7 +8,7 @@ encoder of transformers. Both take passages in batches of like length, and each 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from weft.errors import PartError
 from weft.hooks import states_before
 from weft.memory import Excerpt, Memory, content_hash
 from weft.parts import ResolvedPart, resolve
-from weft.passages import cut
+from weft.passages import PIECE, cut
 
 OWN = "language-model"
 """Id of the encoder that is the language model itself."""
@@ -89,27 +89,47 @@ class TextEncoder(nn.Module):
         """Features of passages, those of like length at once.
 
         Args:
-            passages: texts of no more than :attr:`longest` tokens each; what is longer is cut off, so cut texts into
-                :func:`pieces` first.
+            passages: texts of no more than :attr:`longest` tokens each; what is longer is cut off, so :meth:`cut` long
+                texts first.
         """
         given = [Piece(passage) if isinstance(passage, str) else passage for passage in passages]
         tokens = [self.tokenize(piece.text) for piece in given]
-        width = max((len(ids) for ids, _ in tokens), default=0)
-        features: Tensor | None = None
-        for chosen in batches([len(ids) for ids, _ in tokens]):
-            for index, found in zip(chosen, self.run([tokens[index][0] for index in chosen]), strict=True):
-                if features is None:
-                    features = found.new_zeros(len(given), width, found.shape[-1])
-                features[index, : len(found)] = found
-        lengths = torch.tensor([len(ids) for ids, _ in tokens])
-        mask = torch.arange(width) < lengths[:, None]
         sources = tuple(
             Excerpt(piece.text, spans, piece.name, piece.start) for piece, (_, spans) in zip(given, tokens, strict=True)
         )
-        key = content_hash(self.id, self.sha256, repr(self.reads), *(piece.text for piece in given))
-        features = torch.zeros(0, 0, self.width) if features is None else features
-        mask_or_none = None if bool(mask.all()) else mask.to(features.device)
-        return Memory(features, sources, mask_or_none, key, self.ids([ids for ids, _ in tokens]))
+        named = self.id or f"in memory {id(self)}"
+        key = content_hash(named, self.sha256, repr(self.reads), *(piece.text for piece in given))
+        return replace(self.encode_tokens([ids for ids, _ in tokens]), sources=sources, key=key)
+
+    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> Memory:
+        """Features of passages that are given as tokens, those of like length at once; what they cite is not in it."""
+        width = max(map(len, tokens), default=0)
+        features = torch.zeros(0, 0, self.width)
+        for chosen in batches([len(ids) for ids in tokens]):
+            for index, found in zip(chosen, self.run([tokens[index] for index in chosen]), strict=True):
+                if not len(features):
+                    features = found.new_zeros(len(tokens), width, found.shape[-1])
+                features[index, : len(found)] = found
+        mask = torch.arange(width) < torch.tensor([len(ids) for ids in tokens], dtype=torch.long)[:, None]
+        return Memory(features, (), None if bool(mask.all()) else mask.to(features.device), ids=self.ids(tokens))
+
+    def cut(self, text: str, name: str = "text", longest: int = PIECE) -> list[Piece]:
+        """A long text as passages that end where sentences end, none of more tokens than the encoder takes.
+
+        Args:
+            text: any text.
+            name: what to call it.
+            longest: characters of a passage, at most.
+        """
+        found: list[Piece] = []
+        for piece in pieces(text, longest, name=name):
+            count = len(self.tokenizer(piece.text, verbose=False)["input_ids"])
+            if count + 1 > self.longest and longest > 1:  # a script in which a character is a token or several
+                smaller = self.cut(piece.text, name, max(1, longest // 2))
+                found += [replace(one, start=piece.start + one.start) for one in smaller]
+            else:
+                found.append(piece)
+        return found
 
     @property
     def reads(self) -> Any:

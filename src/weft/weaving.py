@@ -213,12 +213,12 @@ class Weave(nn.Module):
                 )
             for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
                 _copy(getattr(layer, name).weight, getattr(source, name).weight, name)
-            _copy(layer.hidden_norm.weight, norm.weight, "norm")
+            _copy(layer.hidden_norm.weight, _scale(norm), "norm")
             if self.config.layered:  # the memory is hidden states, so the norm in front of its keys is the same
-                _copy(layer.memory_norm.weight, norm.weight, "norm")
+                _copy(layer.memory_norm.weight, _scale(norm), "norm")
             for name in ("q_norm", "k_norm"):
                 if self.config.qk_norm and hasattr(source, name):
-                    _copy(getattr(layer, name).weight, getattr(source, name).weight, name)
+                    _copy(getattr(layer, name).weight, _scale(getattr(source, name)), name)
             layer.attention_gate.fill_(0.5)
 
 
@@ -275,6 +275,11 @@ def _self_attention(layer: nn.Module) -> Any:
 
 def _is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower() and getattr(module, "weight", None) is not None
+
+
+def _scale(norm: Any) -> Tensor:
+    """By what a norm scales; an RMS norm is asked, since some add one to their weight."""
+    return norm.weight if isinstance(norm, nn.LayerNorm) else norm(torch.ones_like(norm.weight))
 
 
 def _copy(target: Tensor, source: Tensor, name: str) -> None:
