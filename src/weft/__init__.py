@@ -1,8 +1,9 @@
-"""Weft gives a language model a memory to read: any language model gets eyes.
+"""Weft gives a language model a memory to read: any language model gets eyes, and texts to look things up in.
 
 >>> import weft
 >>> model = weft.load()
 >>> model.caption("dog.jpg").text
+>>> model.answer("Who approves travel?", weft.KnowledgeBase("handbook/")).citations
 
 What is named here is loaded when it is first used, so that ``import weft`` costs nothing. The layers' formula, the
 function ``attention``, is in :mod:`weft.attention`.
@@ -20,6 +21,7 @@ from weft.errors import DataError, PartError, PictureError, RecipeError, WeftErr
 if TYPE_CHECKING:
     from weft.attention import Attention, CoAttention, CrossAttention
     from weft.config import WeftConfig
+    from weft.copying import CopyGate
     from weft.encoders import VisionEncoder, load_vision_encoder
     from weft.evaluation import evaluate
     from weft.explain import faithfulness
@@ -30,17 +32,22 @@ if TYPE_CHECKING:
     from weft.memory import Memory, Placement, ReadMemory
     from weft.model import WeftModel
     from weft.processing import WeftProcessor
+    from weft.reading import Answer, Citation, Summary
     from weft.recipe import Recipe, load_recipe
     from weft.tasks import Caption
+    from weft.text_encoders import TextEncoder, load_text_encoder
     from weft.training import train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
     "Attention",
     "Caption",
+    "Citation",
     "CoAttention",
     "Connector",
+    "CopyGate",
     "CrossAttention",
     "DataError",
     "GatedCrossAttention",
@@ -54,6 +61,8 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Resampler",
+    "Summary",
+    "TextEncoder",
     "VisionEncoder",
     "WeftConfig",
     "WeftError",
@@ -64,6 +73,7 @@ __all__ = [
     "load",
     "load_image",
     "load_recipe",
+    "load_text_encoder",
     "load_vision_encoder",
     "train",
     "weave",
@@ -76,14 +86,17 @@ _HOMES = {
     "explain": ("faithfulness",),
     "fusion": ("Connector", "GatedCrossAttention", "Resampler"),
     "config": ("WeftConfig",),
+    "copying": ("CopyGate",),
     "making": ("load", "weave"),
     "images": ("load_image",),
     "knowledge": ("KnowledgeBase", "Passage"),
     "memory": ("Memory", "Placement", "ReadMemory"),
     "model": ("WeftModel",),
     "processing": ("WeftProcessor",),
+    "reading": ("Answer", "Citation", "Summary"),
     "recipe": ("Recipe", "load_recipe"),
     "tasks": ("Caption",),
+    "text_encoders": ("TextEncoder", "load_text_encoder"),
     "training": ("train",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -130,7 +130,7 @@ def _evaluate_questions(
     return figures
 
 
-def _judged(said: Sequence[Answer]) -> dict[str, float]:
+def _judged(said: Sequence[Said]) -> dict[str, float]:
     from weft.reading_metrics import exact_match, token_f1, vqa_accuracy
 
     predictions, right = [one.prediction for one in said], [one.references for one in said]
@@ -143,10 +143,10 @@ def _judged(said: Sequence[Answer]) -> dict[str, float]:
 
 def _answers_about(
     model: WeftModel, asked: Sequence[Example], pictures: Sequence[str], batch_size: int, say: dict[str, Any]
-) -> list[Answer]:
+) -> list[Said]:
     """What a model answers to questions, each about one of the pictures; questions about one share its memory."""
     assert model.processor is not None
-    said: list[Answer] = []
+    said: list[Said] = []
     with Reporter() as reporter:
         reporter.start("questions", len(asked))
         for start in range(0, len(asked), batch_size):
@@ -162,13 +162,13 @@ def _answers_about(
             found = respond(model, read, prompts, held, longest=LONGEST, **say)
             for example, name, response in zip(some, shown, found, strict=True):
                 right = list(dict.fromkeys([example.answer, *example.references]))
-                said.append(Answer(name, response.text, right, example.question))
+                said.append(Said(name, response.text, right, example.question))
             reporter.advance(len(said))
     return said
 
 
 @dataclass(frozen=True)
-class Answer:
+class Said:
     """What a model said about a picture, and what people said; the question, where it is not the task's own."""
 
     picture: str
@@ -186,7 +186,7 @@ def answers(
     batch_size: int = 16,
     beams: int = 3,
     **options: Any,
-) -> list[Answer]:
+) -> list[Said]:
     """Ask a model about each picture of a data set; arguments as for :func:`evaluate`.
 
     Raises:
@@ -201,13 +201,13 @@ def answers(
     if not references:
         raise DataError(f"No example asks for a {task} ({instruction!r}); make the data with `weft data`, or ask so.")
     pictures = list(references)[:limit]
-    said: list[Answer] = []
+    said: list[Said] = []
     with Reporter() as reporter:
         reporter.start(f"{task}s", len(pictures))
         for start in range(0, len(pictures), batch_size):
             some = pictures[start : start + batch_size]
             texts = [one.text for one in model.say(some, instruction, beams=beams, **options)]
-            said += [Answer(name, text, references[name]) for name, text in zip(some, texts, strict=True)]
+            said += [Said(name, text, references[name]) for name, text in zip(some, texts, strict=True)]
             reporter.advance(len(said))
     return said
 
@@ -243,7 +243,7 @@ def perplexity(model: WeftModel, examples: Sequence[Example], *, batch_size: int
     return math.exp(total / tokens)
 
 
-def write(path: Path, said: Sequence[Answer]) -> None:
+def write(path: Path, said: Sequence[Said]) -> None:
     """Write answers, one JSON object a line."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weft.errors import PartError
 
-SHIPPED: tuple[str, ...] = ("photos",)
+SHIPPED = ("photos", "reader")
 """Their names."""
 
 
