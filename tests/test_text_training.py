@@ -266,6 +266,24 @@ def test_no_more_passages_are_read_than_the_recipe_says(world, tmp_path):
     assert len({p.column for p in longest.passages}) == 1
 
 
+def test_rows_longer_than_the_recipe_says_are_not_learned_from(world, tmp_path):
+    lengths = sorted(len(row) for row in Trainer(recipe(world, tmp_path / "all")).feed.rows)
+    bound = lengths[len(lengths) // 2]
+    some = Trainer(recipe(world, tmp_path / "some", longest=bound)).feed
+    assert sorted(len(row) for row in some.rows) == [length for length in lengths if length <= bound]
+    assert len(some.dev_rows) > 0
+
+
+def test_limits_draw_the_same_conversations_again(world, tmp_path):
+    files, alone = [str(world / "train.jsonl"), str(world / "dev.jsonl")], {"share_prompts": False}
+    drawn = [Trainer(recipe(world, tmp_path, data=files, limits=[3, 0], **alone)).feed.rows for _ in range(2)]
+    assert [row.where for row in drawn[0]] == [row.where for row in drawn[1]]
+    whole = Trainer(recipe(world, tmp_path, data=files, **alone)).feed.rows
+    assert {row.where for row in drawn[0]} < {row.where for row in whole}
+    counts = [sum(file in row.where for row in drawn[0]) for file in files]
+    assert counts == [3, sum(files[1] in row.where for row in whole)]
+
+
 def test_batch_without_any_document_is_learned_as_well(world, tmp_path):
     """Rows are put together by length, so that rows without documents may meet."""
     said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Ask me."}]

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_FEW_SCORES = 512 * 512
+_FEW_SCORES = 256 * 512
 
 Query: TypeAlias = Float[Tensor, "... T d_k"]
 Key: TypeAlias = Float[Tensor, "... N d_k"]

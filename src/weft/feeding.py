@@ -59,6 +59,8 @@ class Feed:
         self.rows = self._rows(
             [one for number, file in enumerate(listed(recipe.data)) for one in self._drawn(number, file)]
         )
+        if recipe.longest is not None:
+            self.rows = [row for row in self.rows if len(row) <= recipe.longest]
         self.order = {row: index for index, row in enumerate(self.rows)}
         files = listed(recipe.dev) if recipe.dev else []
         self.dev_examples = [one for file in files for one in load_examples(file)[: recipe.evaluate_limit]]
