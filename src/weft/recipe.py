@@ -51,8 +51,8 @@ class Recipe:
         average: decay a step of the running average of the weights, which is what is evaluated and kept; 0 for none.
         precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in encoder and weave.
         passages: passages of a conversation's documents that are read, at most; the first ones.
-        longest: tokens of text of a row, at most; longer ones, which take the most memory, are not learned from. None for
-            no bound.
+        longest: tokens of text of a row, at most; longer ones, which take the most memory, are not learned from. None
+            for no bound.
         citing: what it counts, in losses of a word, that copying looks at the documents named in ``supporting``.
         share_prompts: whether rows with the same pictures, documents and prompt are computed as one.
         store_hidden: whether the hidden states below the first fusion layer are kept on disk.
