@@ -50,14 +50,23 @@ def answer_each(
     Raises:
         WeftError: a question is longer than the language model takes.
     """
-    assert model.processor is not None
-    refusal = model.processor.tokenizer(NOT_SAID, add_special_tokens=False)["input_ids"]
-    said = respond(model, read, prompts, held, bad_words_ids=[refusal[:2]], **options)
+    refusal = _refusal(model)
+    said = respond(model, read, prompts, held, **{**without_refusing(model), **options})
     chances = [_chance(model, read, prompt, own, refusal) for prompt, own in zip(prompts, held, strict=True)]
     return [
         Answered(response if chance < 0.5 else Response(tuple(refusal), NOT_SAID, math.log(chance)), 1 - chance)
         for response, chance in zip(said, chances, strict=True)
     ]
+
+
+def without_refusing(model: WeftModel) -> dict[str, Any]:
+    """Options for ``generate`` with which a model does not begin to say that the text does not say."""
+    return {"bad_words_ids": [_refusal(model)[:2]]}
+
+
+def _refusal(model: WeftModel) -> list[int]:
+    assert model.processor is not None
+    return model.processor.tokenizer(NOT_SAID, add_special_tokens=False)["input_ids"]
 
 
 def _chance(model: WeftModel, read: ReadMemory | None, prompt: Sequence[int], held: Held, text: Sequence[int]) -> float:

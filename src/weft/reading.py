@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from weft.answering import answer_each
+from weft.answering import answer_each, without_refusing
 from weft.errors import DataError, WeftError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES, Length
 from weft.leaning import Leaning, lean
@@ -228,7 +228,8 @@ def say_of(
 ) -> tuple[Response, Leaning | None]:
     """Follow an instruction about all items of a memory of passages, and say what the words leaned on."""
     prompt, held = prompt_about(model, instruction, range(len(read)))
-    (response,) = respond(model, read, [prompt], [held], beams=beams, longest=longest, **options)
+    options = {"beams": beams, "longest": longest, **without_refusing(model), **options}
+    (response,) = respond(model, read, [prompt], [held], **options)
     return response, lean(model, read, held, prompt, response.tokens) if leans else None
 
 

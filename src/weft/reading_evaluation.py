@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weft.answering import answer_each
+from weft.answering import answer_each, without_refusing
 from weft.data import Example
 from weft.errors import DataError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
@@ -89,8 +89,10 @@ def evaluate_reading(
         raise DataError(f"No conversation is of the task {task}; make the data with `weft data`.")
     held = [_documents(model, one, knowledge, passages) for one in chosen]
     longest = LONGEST["long" if task == "summary" else "title" if task == "title" else "answer"]
-    say = {"batch_size": batch_size, "beams": beams, "longest": longest, **options}
+    say: dict[str, Any] = {"batch_size": batch_size, "beams": beams, "longest": longest, **options}
     may_refuse = task == "answer"
+    if task in ("title", "summary"):
+        say |= without_refusing(model)
     cites = any(one.supporting for one in chosen)
     said = readings(model, chosen, held, cites=cites, may_refuse=may_refuse, **say)
     if output is not None:
