@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weft.instructions import NOT_SAID
-from weft.memory import Placement, ReadMemory
-from weft.responding import Held, Response, respond
+from weft.memory import ReadMemory
+from weft.responding import Held, Response, respond, score
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -71,8 +71,4 @@ def _refusal(model: WeftModel) -> list[int]:
 
 def _chance(model: WeftModel, read: ReadMemory | None, prompt: Sequence[int], held: Held, text: Sequence[int]) -> float:
     """The probability of a text."""
-    placed = None if read is None else model.place(read, Placement.of([held]))
-    input_ids = torch.tensor([[*prompt, *text]], device=model.device)
-    logits = model(input_ids=input_ids, memories=[] if placed is None else [placed], use_cache=False).logits
-    chances = logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
-    return float(chances.gather(-1, input_ids[0, len(prompt) :, None]).sum().exp())
+    return float(score(model, read, prompt, [held], text).sum().exp())

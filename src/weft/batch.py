@@ -100,12 +100,7 @@ class BatchMemory:
         """
         keyvalues, rows = self.layers[index], self.rows
         reading = hidden if rows is None else hidden[rows.to(hidden.device)]
-        groups = keyvalues.keys.shape[0]
-        folded = reading.reshape(groups, -1, hidden.shape[-1])
-        if visible is not None:
-            visible = visible.to(hidden.device).reshape(*folded.shape[:2], visible.shape[-1])
-        if not torch.is_autocast_enabled(hidden.device.type):
-            folded = folded.to(layer.q_proj.weight.dtype)
+        folded, visible = self._folded(reading, visible, layer.q_proj.weight.dtype)
         fused = layer(folded, keyvalues, visible).reshape(reading.shape).to(hidden.dtype)
         return fused if rows is None else hidden.index_copy(0, rows.to(hidden.device), fused)
 
@@ -121,16 +116,20 @@ class BatchMemory:
         """
         assert self.copying is not None
         hidden = hidden if self.rows is None else hidden[self.rows.to(hidden.device)]
-        groups = len(self.copying.ids)
-        folded = hidden.reshape(groups, -1, hidden.shape[-1])
-        if not torch.is_autocast_enabled(hidden.device.type):
-            folded = folded.to(gate.q_proj.weight.dtype)
-        if visible is not None:
-            visible = visible.to(hidden.device).reshape(*folded.shape[:2], visible.shape[-1])
+        folded, visible = self._folded(hidden, visible, gate.q_proj.weight.dtype)
         shares = gate(folded, self.copying, visible)
         rows, tokens = hidden.shape[:2]
-        ids = self.copying.ids.repeat_interleave(rows // groups, 0)
+        ids = self.copying.ids.repeat_interleave(rows // len(self.copying.ids), 0)
         return Shares(shares.copied.reshape(rows, tokens, ids.shape[1]), shares.generated.reshape(rows, tokens)), ids
+
+    def _folded(
+        self, reading: Float[Tensor, "R T H"], visible: Bool[Tensor, "R T S"] | None, dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "G RT H"], Bool[Tensor, "G RT S"] | None]:
+        """Rows that share memory laid end to end into one, in the type of the layer that is to look at it."""
+        folded = reading.reshape(len(self.owners), -1, reading.shape[-1])
+        if visible is not None:
+            visible = visible.to(reading.device).reshape(*folded.shape[:2], visible.shape[-1])
+        return folded if torch.is_autocast_enabled(reading.device.type) else folded.to(dtype), visible
 
     def mix(
         self,

@@ -6,16 +6,13 @@ al. 2018, with passages for patches).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from weft.errors import WeftError
-from weft.memory import Placement, ReadMemory
+from weft.responding import score
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -63,22 +60,7 @@ def delete_passages(model: WeftModel, answer: Answer) -> Deletion:
     prompt, held = prompt_about(model, answer.question, range(len(read)))
     tokens = model.processor.tokenizer(answer.text, add_special_tokens=False)["input_ids"]
     without = [held, *([one for one in held if one[0] != gone] for gone in range(len(held)))]
-    chances = _log_probabilities(model, read, without, prompt, tokens)
+    chances = score(model, read, prompt, without, tokens).sum(1)
     drops = (chances[0] - chances[1:]).tolist()
     sources = tuple(citation.source for citation in answer.citations)
     return Deletion(sources, tuple(citation.weight for citation in answer.citations), tuple(drops))
-
-
-def _log_probabilities(
-    model: WeftModel,
-    read: ReadMemory,
-    held: Sequence[Sequence[tuple[int, int]]],
-    prompt: Sequence[int],
-    answer: Sequence[int],
-) -> Float[Tensor, " V"]:
-    """Log-probability of a text for each choice of items."""
-    placed = model.place(read, Placement.of(held))
-    input_ids = torch.tensor([[*prompt, *answer]] * len(held), device=model.device)
-    logits = model(input_ids=input_ids, memories=[] if placed is None else [placed], use_cache=False).logits
-    chances = logits[:, len(prompt) - 1 : -1].float().log_softmax(-1)
-    return chances.gather(-1, input_ids[:, len(prompt) :, None])[..., 0].sum(-1).cpu()

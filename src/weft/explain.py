@@ -22,6 +22,7 @@ from weft.errors import WeftError
 from weft.images import load_image
 from weft.memory import Memory, Picture, Placement, ReadMemory
 from weft.rendering import about_a_picture
+from weft.responding import score
 
 if TYPE_CHECKING:
     from weft.deletion import Deletion
@@ -253,17 +254,13 @@ def _log_probabilities(
     answer: Sequence[int],
 ) -> Float[Tensor, "V T"]:
     """Log-probability of each token of a text, for each choice of patches taken away."""
-    count, tokens = len(without), [*prompt, *answer]
+    count = len(without)
     mask = torch.ones(count, memory.features.shape[1], dtype=torch.bool)
     for row, gone in zip(mask, without, strict=True):
         row[list(gone)] = False
     varied = replace(memory, features=memory.features.expand(count, -1, -1), mask=mask, sources=memory.sources * count)
     read = model.read(varied)
-    placed = model.place(read, Placement.of([[(row, column)] for row in range(count)]))
-    input_ids = torch.tensor([tokens] * count, device=model.device)
-    logits = model(input_ids=input_ids, memories=[placed], use_cache=False).logits
-    chances = logits[:, len(prompt) - 1 : -1].float().log_softmax(-1)
-    return chances.gather(-1, input_ids[:, len(prompt) :, None])[..., 0].cpu()
+    return score(model, read, prompt, [[(row, column)] for row in range(count)], answer)
 
 
 def _spread(

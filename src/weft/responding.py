@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from weft.errors import WeftError
 from weft.memory import Placement, ReadMemory
@@ -102,6 +104,26 @@ def respond(
         total = float(chance[: len(tokens) + 1].clamp(min=-1e4).sum())
         responses.append(Response(tuple(tokens), text, total))
     return responses
+
+
+@torch.inference_mode()
+def score(
+    model: WeftModel, read: ReadMemory | None, prompt: Sequence[int], held: Sequence[Held], text: Sequence[int]
+) -> Float[Tensor, "V T"]:
+    """Log-probability (natural) of each token of a text after a prompt, for each choice of what the prompt holds.
+
+    Args:
+        model: the woven model.
+        read: the memory; None where the prompt holds nothing.
+        prompt: its tokens.
+        held: the choices, ``V`` of them.
+        text: tokens of the text, ``T``.
+    """
+    placed = None if read is None else model.place(read, Placement.of(held))
+    input_ids = torch.tensor([[*prompt, *text]] * len(held), device=model.device)
+    logits = model(input_ids=input_ids, memories=[] if placed is None else [placed], use_cache=False).logits
+    chances = logits[:, len(prompt) - 1 : -1].float().log_softmax(-1)
+    return chances.gather(-1, input_ids[:, len(prompt) :, None])[..., 0].cpu()
 
 
 def until_end(model: WeftModel, tokens: list[int]) -> list[int]:
