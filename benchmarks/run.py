@@ -63,7 +63,7 @@ def compare(title: str, unit: str, times: dict[str, list[float]], *, rate: bool 
 def prompt(model: WeftModel) -> tuple[torch.Tensor, int]:
     """The prompt of a caption, and the column from which on the picture is seen."""
     rendered = model.processor.render(about_a_picture(CAPTION), add_generation_prompt=True)
-    tokens, columns = model.processor.tokenize(rendered)
+    tokens, columns, _ = model.processor.tokenize(rendered)
     return torch.tensor([tokens]), columns[0]
 
 

@@ -134,7 +134,7 @@ def test_faithfulness_is_the_drop_without_the_patches_a_word_looked_at_most(mode
     memory = model.encode(PICTURE)
     content = [{"type": "image", "image": PICTURE}, {"type": "text", "text": CAPTION}]
     rendered = model.processor.render([{"role": "user", "content": content}], add_generation_prompt=True)
-    prompt, (column,) = model.processor.tokenize(rendered)
+    prompt, (column,), _ = model.processor.tokenize(rendered)
     answer = [ord(letter) for letter in text]
     weights = look(model, model.read(memory), prompt, column, answer, PICTURE).of("ab")
     mask = torch.ones(1, 9, dtype=torch.bool)

@@ -52,7 +52,7 @@ def answer_each(
     """
     refusal = _refusal(model)
     said = respond(model, read, prompts, held, **{**without_refusing(model), **options})
-    chances = [_chance(model, read, prompt, own, refusal) for prompt, own in zip(prompts, held, strict=True)]
+    chances = score(model, read, prompts, held, refusal).sum(1).exp().tolist()
     return [
         Answered(response if chance < 0.5 else Response(tuple(refusal), NOT_SAID, math.log(chance)), 1 - chance)
         for response, chance in zip(said, chances, strict=True)
@@ -67,8 +67,3 @@ def without_refusing(model: WeftModel) -> dict[str, Any]:
 def _refusal(model: WeftModel) -> list[int]:
     assert model.processor is not None
     return model.processor.tokenizer(NOT_SAID, add_special_tokens=False)["input_ids"]
-
-
-def _chance(model: WeftModel, read: ReadMemory | None, prompt: Sequence[int], held: Held, text: Sequence[int]) -> float:
-    """The probability of a text."""
-    return float(score(model, read, prompt, [held], text).sum().exp())

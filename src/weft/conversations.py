@@ -71,6 +71,7 @@ def document_line(
     answer: str,
     references: Sequence[str] = (),
     supporting: Sequence[str] = (),
+    **more: str,
 ) -> str:
     """A question about documents, with its answer.
 
@@ -80,10 +81,11 @@ def document_line(
         answer: what is right.
         references: further right answers.
         supporting: ids of the documents that hold the answer.
+        more: further fields of the line.
     """
     parts = [{"type": "document", "text": text, "id": id} for id, text in documents]
-    more = {"references": list(references), "supporting": list(supporting)}
-    return _line(parts, question, answer, {name: values for name, values in more.items() if values})
+    lists = {"references": list(references), "supporting": list(supporting)}
+    return _line(parts, question, answer, {name: values for name, values in lists.items() if values} | more)
 
 
 def picture_line(picture: str, question: str, answer: str, **more: str) -> str:
@@ -112,6 +114,11 @@ def write_lines(out: str | Path, files: Mapping[str, Iterable[str]]) -> dict[str
         write_text(Path(out) / f"{name}.jsonl", "".join(ended))
         counts[name] = len(ended)
     return counts
+
+
+def write_objects(file: Path, objects: Iterable[Mapping[str, Any]]) -> None:
+    """Write objects, one a line, as JSON."""
+    write_text(file, "".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in objects))
 
 
 def write_text(file: Path, text: str) -> None:

@@ -7,20 +7,22 @@ ids of the documents that hold the answer. Random choices are seeded: the same f
 
 from __future__ import annotations
 
+import math
 import random
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from weft.cloze import clozes
-from weft.conversations import Documents, document_line, read_objects, write_lines, write_text
+from weft.conversations import Documents, document_line, read_objects, write_lines, write_objects, write_text
 from weft.errors import DataError
 from weft.extracts import extracts
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
 from weft.passages import PIECE, cut
 
-UNANSWERABLE = 0.12
+UNANSWERABLE = 0.2
 """Share of training questions that are asked once more, of documents that do not hold the answer."""
 SAMPLED = 200
 """Questions of a development set that are asked of documents that do not hold the answer."""
@@ -42,7 +44,8 @@ def fairytales(folder: str | Path, out: str | Path) -> dict[str, int]:
     A document is a section of a story, with the id ``STORY#N``, counted from 1. In ``train.jsonl`` the sections that
     hold the answer stand alone, among others of their story, or among those of another; some questions are asked once
     more of sections that do not hold it. ``dev.jsonl`` gives those that do, ``dev-story.jsonl`` whole stories, and
-    ``dev-unanswerable.jsonl`` sections of another story. ``stories/SPLIT/`` gets each story as a text file.
+    ``dev-unanswerable.jsonl`` sections of another story; ``dev-search.jsonl`` names the story in which to look, a file
+    of ``sections/``, to be indexed. ``stories/SPLIT/`` gets each story as a text file.
 
     Args:
         folder: holds ``SPLIT.jsonl`` (``story``, ``question``, ``answers``, ``sections``) and ``SPLIT_stories.jsonl``
@@ -64,8 +67,14 @@ def fairytales(folder: str | Path, out: str | Path) -> dict[str, int]:
         for story, sections in known.items():
             text = "\n\n".join(section for _, section in sections)
             write_text(out / "stories" / split / f"{story}.txt", f"{text}\n")
+    for story, sections in stories["dev"].items():
+        texts = [text for _, text in sections]
+        write_objects(
+            out / "sections" / f"{story}.jsonl",
+            ({"id": str(number), "text": text} for number, text in enumerate(texts, 1)),
+        )
+    lines: dict[str, list[str]] = {"train": [], "dev": [], "dev-story": [], "dev-search": [], "dev-unanswerable": []}
     rng = random.Random("fairytales")
-    lines: dict[str, list[str]] = {"train": [], "dev": [], "dev-story": [], "dev-unanswerable": []}
     for asked in questions["train"]:
         lines["train"] += _practice(asked, stories["train"], rng)
     for asked in questions["dev"]:
@@ -73,6 +82,10 @@ def fairytales(folder: str | Path, out: str | Path) -> dict[str, int]:
         answer, *references = asked["answers"]
         for name, documents in (("dev", [told[index] for index in asked["sections"]]), ("dev-story", told)):
             lines[name].append(document_line(documents, asked["question"], answer, references, _supporting(asked)))
+        file = f"{asked['story']}.jsonl"
+        found = [f"{file}#{index + 1}" for index in asked["sections"]]
+        lines["dev-search"].append(document_line([], asked["question"], answer, references, found, source=file))
+    rng = random.Random("fairytales dev")
     chosen = rng.sample(range(len(questions["dev"])), min(SAMPLED, len(questions["dev"])))
     for asked in (questions["dev"][index] for index in sorted(chosen)):
         documents = _elsewhere(asked["story"], stories["dev"], 3, rng)
@@ -123,8 +136,8 @@ def _practice(asked: Mapping[str, Any], stories: Mapping[str, Documents], rng: r
     answer, *references = dict.fromkeys(asked["answers"])
     documents = [told[index] for index in held]
     chance = rng.random()
-    if 0.35 <= chance < 0.90:
-        added = rng.sample(others, min(rng.randint(1, 4), len(others)))
+    if 0.25 <= chance < 0.90:
+        added = _tempting(asked["question"], told, others, rng.randint(1, 5), rng)
         documents = [told[index] for index in sorted([*held, *added])]
     elif chance >= 0.90:
         documents += _elsewhere(asked["story"], stories, rng.randint(1, 4), rng)
@@ -140,11 +153,22 @@ def _practice(asked: Mapping[str, Any], stories: Mapping[str, Documents], rng: r
             if all(abs(index - at) > 1 for at in held) and not any(one in told[index][1].casefold() for one in said)
         ]
         if far and rng.random() < 0.5:
-            documents = [told[index] for index in sorted(rng.sample(far, min(wanted, len(far))))]
+            documents = [told[index] for index in _tempting(asked["question"], told, far, wanted, rng)]
         else:
             documents = _elsewhere(asked["story"], stories, wanted, rng)
         lines.append(document_line(documents, asked["question"], NOT_SAID))
     return lines
+
+
+def _tempting(question: str, told: Documents, among: Sequence[int], count: int, rng: random.Random) -> list[int]:
+    """Up to ``count`` sections of a story, in its order: half those that a search by words would find, half any."""
+    words = [set(re.findall(r"\w+", text.casefold())) for _, text in told]
+    frequency = Counter(word for section in words for word in section)
+    wanted = set(re.findall(r"\w+", question.casefold()))
+    found = sorted(among, key=lambda index: -math.fsum(1 / frequency[word] for word in wanted & words[index]))
+    chosen = found[: count // 2]
+    rest = found[count // 2 :]
+    return sorted([*chosen, *rng.sample(rest, min(count - len(chosen), len(rest)))])
 
 
 def _elsewhere(story: str, stories: Mapping[str, Documents], count: int, rng: random.Random) -> list[tuple[str, str]]:

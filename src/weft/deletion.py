@@ -60,7 +60,7 @@ def delete_passages(model: WeftModel, answer: Answer) -> Deletion:
     prompt, held = prompt_about(model, answer.question, range(len(read)))
     tokens = model.processor.tokenizer(answer.text, add_special_tokens=False)["input_ids"]
     without = [held, *([one for one in held if one[0] != gone] for gone in range(len(held)))]
-    chances = score(model, read, prompt, without, tokens).sum(1)
+    chances = score(model, read, [prompt] * len(without), without, tokens).sum(1)
     drops = (chances[0] - chances[1:]).tolist()
     sources = tuple(citation.source for citation in answer.citations)
     return Deletion(sources, tuple(citation.weight for citation in answer.citations), tuple(drops))

@@ -7,7 +7,6 @@ about pictures those of :mod:`weft.metrics` and the perplexity of the references
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal, cast
 
 import torch
 
+from weft.conversations import write_objects
 from weft.data import Example, collate, load_examples, rows_of
 from weft.errors import DataError
 from weft.instructions import HEADLINE
@@ -95,7 +95,7 @@ def _evaluate_pictures(
     pictures = [one.picture for one in said]
     predictions, right = [one.prediction for one in said], [one.references for one in said]
     if output is not None:
-        write(output, said)
+        write_objects(output, map(_line, said))
     seen, instruction = set(pictures), INSTRUCTIONS[task]
     kept = [example for example in examples if example.question == instruction and example.pictures[0] in seen]
     figures: dict[str, Any] = {"task": task, "pictures": len(pictures), "beams": say["beams"]}
@@ -121,7 +121,7 @@ def _evaluate_questions(
     pictures = [one.pictures[0] for one in asked]
     said = _answers_about(model, asked, pictures, batch_size, say)
     if output is not None:
-        write(output, said)
+        write_objects(output, map(_line, said))
     figures: dict[str, Any] = {"task": "vqa", "questions": len(said), "beams": say["beams"], **_judged(said)}
     if controls:
         half = len(pictures) // 2
@@ -155,8 +155,9 @@ def _answers_about(
             rendered = [
                 model.processor.render(about_a_picture(one.question), add_generation_prompt=True) for one in some
             ]
-            prompts, columns = zip(*(model.processor.tokenize(one) for one in rendered), strict=True)
-            held = [[(names.index(name), place[0])] for name, place in zip(shown, columns, strict=True)]
+            tokenized = [model.processor.tokenize(one) for one in rendered]
+            prompts = [one.ids for one in tokenized]
+            held = [[(names.index(name), one.columns[0])] for name, one in zip(shown, tokenized, strict=True)]
             with torch.inference_mode():
                 read = model.read([Path(name) for name in names])
             found = respond(model, read, prompts, held, longest=LONGEST, **say)
@@ -175,6 +176,11 @@ class Said:
     prediction: str
     references: list[str]
     question: str = ""
+
+
+def _line(said: Said) -> dict[str, Any]:
+    line: dict[str, Any] = {"image": said.picture, "prediction": said.prediction, "references": said.references}
+    return line | ({"question": said.question} if said.question else {})
 
 
 def answers(
@@ -241,14 +247,3 @@ def perplexity(model: WeftModel, examples: Sequence[Example], *, batch_size: int
         total -= float(chances.gather(-1, batch.targets.to(logits.device)[:, None]).sum())
         tokens += len(batch.targets)
     return math.exp(total / tokens)
-
-
-def write(path: Path, said: Sequence[Said]) -> None:
-    """Write answers, one JSON object a line."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for one in said:
-            line: dict[str, Any] = {"image": one.picture, "prediction": one.prediction, "references": one.references}
-            line |= {"question": one.question} if one.question else {}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    partial.replace(path)

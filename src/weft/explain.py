@@ -226,7 +226,7 @@ def faithfulness(
     text = model.caption(picture).text if text is None else text
     question = about_a_picture(instruction or "Describe the picture.")
     rendered = model.processor.render(question, add_generation_prompt=True)
-    prompt, columns = model.processor.tokenize(rendered)
+    prompt, columns, _ = model.processor.tokenize(rendered)
     answer = model.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     memory = model.encode(load_image(picture))
     read = model.read(memory)
@@ -260,7 +260,7 @@ def _log_probabilities(
         row[list(gone)] = False
     varied = replace(memory, features=memory.features.expand(count, -1, -1), mask=mask, sources=memory.sources * count)
     read = model.read(varied)
-    return score(model, read, prompt, [[(row, column)] for row in range(count)], answer)
+    return score(model, read, [prompt] * count, [[(row, column)] for row in range(count)], answer)
 
 
 def _spread(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
@@ -23,6 +23,20 @@ from weft.rendering import PLAIN_TEMPLATE, Messages, Rendered, render
 from weft.text_encoders import TextEncoder
 
 FILE = "processor_config.json"
+
+
+class Tokenized(NamedTuple):
+    """Messages as tokens.
+
+    Attributes:
+        ids: the tokens.
+        columns: for each picture the token from which on it may be seen.
+        document_columns: for each document the same.
+    """
+
+    ids: list[int]
+    columns: list[int]
+    document_columns: list[int]
 
 
 class WeftProcessor(ProcessorMixin):
@@ -152,12 +166,12 @@ class WeftProcessor(ProcessorMixin):
 
     def _tensors(self, rendered: Sequence[Rendered], padding_side: str = "left", **_: Any) -> BatchFeature:
         rows = [self.tokenize(one) for one in rendered]
-        width = max(len(ids) for ids, _ in rows)
+        width = max(len(row.ids) for row in rows)
         fill = self.tokenizer.pad_token_id
         input_ids = torch.full((len(rows), width), fill if fill is not None else 0)
         attention_mask = torch.zeros_like(input_ids)
         lefts = []
-        for row, ids in enumerate(ids for ids, _ in rows):
+        for row, ids in enumerate(row.ids for row in rows):
             left = width - len(ids) if padding_side == "left" else 0
             input_ids[row, left : left + len(ids)] = torch.tensor(ids, dtype=torch.long)
             attention_mask[row, left : left + len(ids)] = 1
@@ -167,22 +181,23 @@ class WeftProcessor(ProcessorMixin):
         if pictures:
             if self.encoder is None:
                 raise DataError("A message holds a picture, but the model has no weave that reads pictures.")
-            positions = _positions([columns for _, columns in rows], lefts)
+            positions = _positions([row.columns for row in rows], lefts)
             data |= {"pixel_values": self.encoder.preprocess(pictures)[0], "image_positions": positions}
         if any(one.documents for one in rendered):
-            data |= self._documents(rendered, lefts)
+            data |= self._documents(rendered, [row.document_columns for row in rows], lefts)
         return BatchFeature(data)
 
-    def _documents(self, rendered: Sequence[Rendered], lefts: Sequence[int]) -> dict[str, torch.Tensor]:
+    def _documents(
+        self, rendered: Sequence[Rendered], places: Sequence[Sequence[int]], lefts: Sequence[int]
+    ) -> dict[str, torch.Tensor]:
         """The documents of a batch, cut into passages, as tokens."""
         if self.text_encoder is None:
             raise DataError("A message holds a document, but the model has no weave that reads texts.")
         passages: list[list[int]] = []
         columns = []
-        for one in rendered:
-            begins = self._begins(one)
+        for one, own in zip(rendered, places, strict=True):
             row: list[int] = []
-            for document, column in zip(one.documents, one.document_columns(begins), strict=True):
+            for document, column in zip(one.documents, own, strict=True):
                 cut = self.text_encoder.cut(document["text"])
                 passages += [self.text_encoder.tokenize(piece.text)[0] for piece in cut]
                 row += [column] * len(cut)
@@ -194,18 +209,11 @@ class WeftProcessor(ProcessorMixin):
             mask[index, : len(tokens)] = 1
         return {"document_ids": ids, "document_mask": mask, "document_positions": _positions(columns, lefts)}
 
-    def tokenize(self, rendered: Rendered) -> tuple[list[int], list[int]]:
-        """Token ids of a text, and the column from which on each of its pictures may be seen."""
+    def tokenize(self, rendered: Rendered) -> Tokenized:
+        """A text as tokens, with the places of its pictures and documents among them."""
         encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
-        return encoded["input_ids"], rendered.columns([begin for begin, _ in encoded["offset_mapping"]])
-
-    def document_columns(self, rendered: Rendered) -> list[int]:
-        """The column from which on each of a text's documents may be seen."""
-        return rendered.document_columns(self._begins(rendered))
-
-    def _begins(self, rendered: Rendered) -> list[int]:
-        encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
-        return [begin for begin, _ in encoded["offset_mapping"]]
+        begins = [begin for begin, _ in encoded["offset_mapping"]]
+        return Tokenized(encoded["input_ids"], rendered.columns(begins), rendered.document_columns(begins))
 
     def batch_decode(self, *args: Any, **kwargs: Any) -> list[str]:
         """The tokenizer's."""

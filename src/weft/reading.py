@@ -238,8 +238,7 @@ def prompt_about(model: WeftModel, instruction: str, items: Sequence[int]) -> tu
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     rendered = model.processor.render(about_documents([""], instruction), add_generation_prompt=True)
-    prompt, _ = model.processor.tokenize(rendered)
-    (column,) = model.processor.document_columns(rendered)
+    prompt, _, (column,) = model.processor.tokenize(rendered)
     return prompt, [(item, column) for item in items]
 
 

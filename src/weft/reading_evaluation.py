@@ -7,13 +7,13 @@ with the documents of another conversation, which shows whether it reads at all.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from weft.answering import answer_each, without_refusing
+from weft.conversations import write_objects
 from weft.data import Example
 from weft.errors import DataError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
@@ -96,11 +96,11 @@ def evaluate_reading(
     cites = any(one.supporting for one in chosen)
     said = readings(model, chosen, held, cites=cites, may_refuse=may_refuse, **say)
     if output is not None:
-        write(output, said)
+        write_objects(output, map(asdict, said))
     figures: dict[str, Any] = {"task": task, "conversations": len(said), "beams": beams, **judge(said)}
     figures |= _cited(said, knowledge is not None, passages)
     if controls:
-        others = [held[_other(chosen, index)] for index in range(len(held))]
+        others = [held[_other(held, index)] for index in range(len(held))]
         wrong = readings(model, chosen, others, may_refuse=may_refuse, **say)
         figures |= {f"wrong_memory_{name}": value for name, value in judge(wrong).items()}
         bare = bare_readings(model, chosen, held, **say)
@@ -112,7 +112,7 @@ def read_and_judge(model: WeftModel, examples: Sequence[Example], *, batch_size:
     """Figures of greedy responses to conversations about documents, whatever is asked; citations are not looked at."""
     held = [_documents(model, one, None, PASSAGES) for one in examples]
     longest = LONGEST["long"] if any(one.question == SUMMARIES["long"] for one in examples) else LONGEST["answer"]
-    return judge(readings(model, examples, held, batch_size=batch_size, beams=1, longest=longest))
+    return judge(readings(model, examples, held, batch_size=batch_size, beams=1, longest=longest, may_refuse=True))
 
 
 def judge(said: Sequence[Reading]) -> dict[str, float]:
@@ -220,7 +220,7 @@ def bare_readings(
             text = "\n\n".join([*(piece.text for piece in passages), example.question])
             messages = [{"role": "user", "content": text}]
             rendered = processor.render(messages, add_generation_prompt=True)
-            prompts.append(processor.tokenize(rendered)[0])
+            prompts.append(processor.tokenize(rendered).ids)
     finally:
         processor.system_prompt = system_prompt
     order = sorted(range(len(examples)), key=lambda index: len(prompts[index]))
@@ -232,15 +232,6 @@ def bare_readings(
         )
         texts |= {index: response.text for index, response in zip(some, found, strict=True)}
     return [_reading(example, texts[index], []) for index, example in enumerate(examples)]
-
-
-def write(path: Path, said: Sequence[Any]) -> None:
-    """Write responses, one JSON object a line."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for one in said:
-            file.write(json.dumps(one.__dict__, ensure_ascii=False) + "\n")
-    partial.replace(path)
 
 
 def _documents(model: WeftModel, example: Example, knowledge: KnowledgeBase | None, passages: int) -> list[Piece]:
@@ -273,7 +264,8 @@ def _prompt(model: WeftModel, example: Example) -> tuple[list[int], int]:
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
         messages[-1] = {**last, "content": [{"type": "document", "text": ""}, *parts]}
     rendered = model.processor.render(messages, add_generation_prompt=True)
-    return model.processor.tokenize(rendered)[0], min(model.processor.document_columns(rendered))
+    tokenized = model.processor.tokenize(rendered)
+    return tokenized.ids, min(tokenized.document_columns)
 
 
 def _ranked(
@@ -296,11 +288,11 @@ def _reading(example: Example, text: str, cited: list[str]) -> Reading:
     return Reading(example.question, text, references, cited, list(example.supporting))
 
 
-def _other(examples: Sequence[Example], index: int) -> int:
-    """A conversation about other documents: the next one that shares none."""
-    own = {one["text"] for one in examples[index].documents}
-    for step in range(1, len(examples)):
-        other = (index + step) % len(examples)
-        if not own & {one["text"] for one in examples[other].documents}:
+def _other(held: Sequence[Sequence[Piece]], index: int) -> int:
+    """A conversation that reads other passages: the next one that shares none."""
+    own = {piece.text for piece in held[index]}
+    for step in range(1, len(held)):
+        other = (index + step) % len(held)
+        if not own & {piece.text for piece in held[other]}:
             return other
     return index

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from weft.errors import WeftError
 from weft.memory import Placement, ReadMemory
@@ -108,22 +109,29 @@ def respond(
 
 @torch.inference_mode()
 def score(
-    model: WeftModel, read: ReadMemory | None, prompt: Sequence[int], held: Sequence[Held], text: Sequence[int]
+    model: WeftModel,
+    read: ReadMemory | None,
+    prompts: Sequence[Sequence[int]],
+    held: Sequence[Held],
+    text: Sequence[int],
 ) -> Float[Tensor, "V T"]:
-    """Log-probability (natural) of each token of a text after a prompt, for each choice of what the prompt holds.
+    """Log-probability (natural) of each token of a text after each prompt.
 
     Args:
         model: the woven model.
-        read: the memory; None where the prompt holds nothing.
-        prompt: its tokens.
-        held: the choices, ``V`` of them.
+        read: the memory; None where no prompt holds any.
+        prompts: tokens of each prompt, ``V`` of them.
+        held: for each prompt the items that it holds.
         text: tokens of the text, ``T``.
     """
     placed = None if read is None else model.place(read, Placement.of(held))
-    input_ids = torch.tensor([[*prompt, *text]] * len(held), device=model.device)
+    rows = [torch.tensor([*prompt, *text], device=model.device) for prompt in prompts]
+    input_ids = pad_sequence(rows, batch_first=True)  # no token looks at the padding, which comes after it
     logits = model(input_ids=input_ids, memories=[] if placed is None else [placed], use_cache=False).logits
-    chances = logits[:, len(prompt) - 1 : -1].float().log_softmax(-1)
-    return chances.gather(-1, input_ids[:, len(prompt) :, None])[..., 0].cpu()
+    starts = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    places = starts[:, None] - 1 + torch.arange(len(text), device=model.device)
+    chances = logits[torch.arange(len(rows), device=model.device)[:, None], places].float().log_softmax(-1)
+    return chances.gather(-1, torch.tensor(text, device=model.device).expand(len(rows), -1)[..., None])[..., 0].cpu()
 
 
 def until_end(model: WeftModel, tokens: list[int]) -> list[int]:

@@ -172,7 +172,7 @@ class Tasks(ReadingTasks):
             return []
         images = [None if isinstance(one, (Memory, ReadMemory)) else load_image(one) for one in many]
         rendered = model.processor.render(about_a_picture(instruction), add_generation_prompt=True)
-        prompt, columns = model.processor.tokenize(rendered)
+        prompt, columns, _ = model.processor.tokenize(rendered)
         with torch.inference_mode():
             reads = _read_each(model, many, images)
             read = reads[0] if len(reads) == 1 else ReadMemory.concatenate(reads)
