@@ -239,8 +239,8 @@ class Trainer:
             return float(self.step_module(batch, *self.feed.memory(rows, None), full=True)), len(batch.targets)
 
     def _fill_hidden(self, hidden: HiddenStore, reporter: Reporter) -> None:
-        rows = {hidden.key(row): row for row in (*self.feed.rows, *self.feed.dev_rows)}
-        rows = sorted((row for key, row in rows.items() if key not in hidden.store), key=len)
+        wanted = {hidden.key(row): row for row in (*self.feed.rows, *self.feed.dev_rows)}
+        rows = sorted((row for key, row in wanted.items() if key not in hidden.store), key=len)
         reporter.start("hidden states", len(rows))
         for start in range(0, len(rows), 32):
             hidden.fill(self.feed.batch(rows[start : start + 32]))
