@@ -180,7 +180,7 @@ def test_same_files_give_the_same_lines_and_nothing_half_written(tales, tmp_path
     fairytales(tales, tmp_path / "one")
     fairytales(tales, tmp_path / "two")
     for file in (tmp_path / "one").rglob("*.jsonl"):
-        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+        assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
     assert not list(tmp_path.rglob("*.partial"))
 
 
