@@ -77,7 +77,7 @@ def test_answer_that_is_not_said_cites_nothing(model, base, monkeypatch):
 def test_refuses_where_that_is_likelier_than_not_and_never_by_chance(model, base, monkeypatch):
     """Which of the two it is depends on the probability of refusing alone, and an answer does not begin like it."""
     chances = iter([0.6, 0.4])
-    monkeypatch.setattr("weft.answering._chance", lambda *a: next(chances))
+    monkeypatch.setattr("weft.answering.score", lambda *a: torch.tensor([[next(chances)]]).log())
     refused = model.answer("tea", base, max_new_tokens=4, beams=1)
     answered = model.answer("tea", base, max_new_tokens=4, beams=1)
     assert (refused.text, refused.confident, refused.confidence) == (NOT_SAID, False, pytest.approx(0.4))
