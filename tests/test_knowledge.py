@@ -274,6 +274,7 @@ def test_damaged_index_is_named_and_made_anew(folder, kind):
         file.write_bytes(b"garbage")
     with pytest.raises(WeftError, match="is damaged; run `weft index"):
         base.search("boiler repair")
+    assert not base.indexed
     assert base.update().added == 8
     assert base.indexed
     assert base.search("boiler repair")[0].source == "notes.jsonl"

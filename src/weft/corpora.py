@@ -12,6 +12,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,8 @@ def fairytales(folder: str | Path, out: str | Path) -> dict[str, int]:
             text = "\n\n".join(section for _, section in sections)
             write_text(out / "stories" / split / f"{story}.txt", f"{text}\n")
     for story, sections in stories["dev"].items():
-        texts = [text for _, text in sections]
-        write_objects(
-            out / "sections" / f"{story}.jsonl",
-            ({"id": str(number), "text": text} for number, text in enumerate(texts, 1)),
-        )
+        numbered = [{"id": str(number), "text": text} for number, (_, text) in enumerate(sections, 1)]
+        write_objects(out / "sections" / f"{story}.jsonl", numbered)
     lines: dict[str, list[str]] = {"train": [], "dev": [], "dev-story": [], "dev-search": [], "dev-unanswerable": []}
     rng = random.Random("fairytales")
     for asked in questions["train"]:
@@ -80,11 +78,12 @@ def fairytales(folder: str | Path, out: str | Path) -> dict[str, int]:
     for asked in questions["dev"]:
         told = stories["dev"][asked["story"]]
         answer, *references = asked["answers"]
+        supporting = _supporting(asked["story"], asked)
         for name, documents in (("dev", [told[index] for index in asked["sections"]]), ("dev-story", told)):
-            lines[name].append(document_line(documents, asked["question"], answer, references, _supporting(asked)))
+            lines[name].append(document_line(documents, asked["question"], answer, references, supporting))
         file = f"{asked['story']}.jsonl"
-        found = [f"{file}#{index + 1}" for index in asked["sections"]]
-        lines["dev-search"].append(document_line([], asked["question"], answer, references, found, source=file))
+        supporting = _supporting(file, asked)
+        lines["dev-search"].append(document_line([], asked["question"], answer, references, supporting, source=file))
     rng = random.Random("fairytales dev")
     chosen = rng.sample(range(len(questions["dev"])), min(SAMPLED, len(questions["dev"])))
     for asked in (questions["dev"][index] for index in sorted(chosen)):
@@ -125,8 +124,9 @@ def _questions(file: Path, stories: Mapping[str, Documents]) -> list[dict[str, A
     return questions
 
 
-def _supporting(asked: Mapping[str, Any]) -> list[str]:
-    return [f"{asked['story']}#{index + 1}" for index in asked["sections"]]
+def _supporting(name: str, asked: Mapping[str, Any]) -> list[str]:
+    """Ids of the sections that hold an answer, in a story of that name."""
+    return [f"{name}#{index + 1}" for index in asked["sections"]]
 
 
 def _practice(asked: Mapping[str, Any], stories: Mapping[str, Documents], rng: random.Random) -> list[str]:
@@ -142,7 +142,7 @@ def _practice(asked: Mapping[str, Any], stories: Mapping[str, Documents], rng: r
     elif chance >= 0.90:
         documents += _elsewhere(asked["story"], stories, rng.randint(1, 4), rng)
         rng.shuffle(documents)
-    lines = [document_line(documents, asked["question"], answer, references, _supporting(asked))]
+    lines = [document_line(documents, asked["question"], answer, references, _supporting(asked["story"], asked))]
     if rng.random() < UNANSWERABLE:
         wanted = rng.randint(1, 3)
         # An answer runs on into the sections around it, and a name may stand anywhere in its story.
@@ -162,13 +162,19 @@ def _practice(asked: Mapping[str, Any], stories: Mapping[str, Documents], rng: r
 
 def _tempting(question: str, told: Documents, among: Sequence[int], count: int, rng: random.Random) -> list[int]:
     """Up to ``count`` sections of a story, in its order: half those that a search by words would find, half any."""
-    words = [set(re.findall(r"\w+", text.casefold())) for _, text in told]
+    words = [_words(text) for _, text in told]
     frequency = Counter(word for section in words for word in section)
-    wanted = set(re.findall(r"\w+", question.casefold()))
+    wanted = _words(question)
     found = sorted(among, key=lambda index: -math.fsum(1 / frequency[word] for word in wanted & words[index]))
     chosen = found[: count // 2]
     rest = found[count // 2 :]
     return sorted([*chosen, *rng.sample(rest, min(count - len(chosen), len(rest)))])
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> frozenset[str]:
+    """The words of a text; a section is looked at for every question about its story."""
+    return frozenset(re.findall(r"\w+", text.casefold()))
 
 
 def _elsewhere(story: str, stories: Mapping[str, Documents], count: int, rng: random.Random) -> list[tuple[str, str]]:

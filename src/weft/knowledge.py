@@ -98,11 +98,8 @@ class KnowledgeBase:
 
     @property
     def indexed(self) -> bool:
-        """Whether there is an index to search; that it is whole, only a search or an update can tell."""
-        try:
-            return Index.to_read(self.path) is not None
-        except RuntimeError:  # what LanceDB makes of files that are not what they should be
-            return False
+        """Whether there is an index to search, and none that is damaged."""
+        return not is_damaged(self.path) and Index.to_read(self.path) is not None
 
     # Bringing the index up to date
 
