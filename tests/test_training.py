@@ -14,6 +14,7 @@ import torch
 import yaml
 from families import language_model
 from PIL import Image
+from safetensors.torch import load_file
 from woven import encoder, tokenizer
 
 from weft.data import load_examples, rows_of
@@ -113,6 +114,25 @@ def test_resumed_run_gives_the_same_weights(world, tmp_path):
     assert resumed.step == whole.step
     for ours, theirs in zip(whole.averages, resumed.averages, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_share_of_the_initial_weights_is_kept(world, tmp_path, average):
+    """What is kept lies on the line from the weights that a run began with to those that it learned."""
+    Trainer(recipe(world, tmp_path / "first", epochs=1)).run()
+    start = str(tmp_path / "first" / "best")
+    kept = {}
+    for share in (0.0, 0.5):
+        changes = {"initial_weights": start, "initial_share": share, "average": average, "epochs": 8, "dev": None}
+        Trainer(recipe(world, tmp_path / f"{share}", evaluate_every=1000, **changes)).run()
+        kept[share] = load_file(tmp_path / f"{share}" / "best" / "model.safetensors")
+    began = load_file(Path(start) / "model.safetensors")
+    moved = 0.0
+    for name, learned in kept[0.0].items():
+        expected = learned.float().lerp(began[name].float(), 0.5)
+        assert torch.allclose(kept[0.5][name].float(), expected, atol=1e-2)
+        moved = max(moved, float((learned.float() - kept[0.5][name].float()).abs().max()))
+    assert moved > 0.02
 
 
 def test_fast_way_learns_what_the_plain_way_learns(world, tmp_path):

@@ -60,8 +60,14 @@ def answer_each(
 
 
 def without_refusing(model: WeftModel) -> dict[str, Any]:
-    """Options for ``generate`` with which a model does not begin to say that the text does not say."""
-    return {"bad_words_ids": [_refusal(model)[:2]]}
+    """Options for ``generate`` with which a model does not begin to say that the text does not say.
+
+    Shut out of the usual way to begin, it would go on without the space between the two words; that is shut as well.
+    """
+    assert model.processor is not None
+    first, second = NOT_SAID.split(" ")[:2]
+    unspaced = model.processor.tokenizer(first + second, add_special_tokens=False)["input_ids"]
+    return {"bad_words_ids": [_refusal(model)[:2], unspaced]}
 
 
 def _refusal(model: WeftModel) -> list[int]:

@@ -10,7 +10,7 @@ Notation: ``G`` rows, ``T`` text tokens, ``H`` hidden size, ``M`` items, ``N`` m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -147,12 +147,55 @@ class GatedCrossAttention(nn.Module):
         """
         visible = _with_own_mask(visible, keyvalues, hidden.shape[1])
         looked = attention(self._queries(hidden), keyvalues.keys, keyvalues.values, _per_head(visible))
+        fused = self._taken_up(hidden, looked)
+        return fused if visible is None else torch.where(visible.any(-1, keepdim=True), fused, hidden)
+
+    def forward_each(
+        self,
+        hidden: Float[Tensor, "R T H"],
+        memories: Sequence[KeyValues],
+        counts: Sequence[int],
+        visible: Sequence[Bool[Tensor, "1 T S"] | None],
+    ) -> Float[Tensor, "R T H"]:
+        """Let rows look at memories of their own, of any number of tokens: what :meth:`forward` does for each alone.
+
+        Projections are computed for all rows together; memories are looked at where they are, and not copied.
+
+        Args:
+            hidden: hidden states, ``[R, T, H]``.
+            memories: what :meth:`read` returned, one item each.
+            counts: how many neighbouring rows look at each; their sum is ``R``.
+            visible: for each what the tokens of its rows may look at; None when all may look at all.
+        """
+        tokens, looked = hidden.shape[1], []
+        for queries, keyvalues, sees in zip(self._queries(hidden).split(counts), memories, visible, strict=True):
+            mask = _with_own_mask(sees, keyvalues, tokens)
+            folded = queries.transpose(0, 1).flatten(1, 2)[None]  # rows that share a memory ask as one
+            if mask is not None:
+                mask = mask.expand(len(queries), -1, -1).flatten(0, 1)[None]
+            found = attention(folded, keyvalues.keys, keyvalues.values, _per_head(mask))
+            looked.append(found[0].unflatten(1, (-1, tokens)).transpose(0, 1))
+        fused = self._taken_up(hidden, torch.cat(looked))
+        if all(sees is None for sees in visible):
+            return fused
+        sees_some = [
+            torch.ones(count, tokens, 1, dtype=torch.bool)
+            if sees is None
+            else sees.any(-1, keepdim=True).expand(count, -1, -1)
+            for sees, count in zip(visible, counts, strict=True)
+        ]
+        return torch.where(torch.cat(sees_some).to(hidden.device), fused, hidden)
+
+    def _taken_up(
+        self, hidden: Float[Tensor, "G T H"], looked: Float[Tensor, "G heads T head_dim"]
+    ) -> Float[Tensor, "G T H"]:
+        """Hidden states with what they have found, and with the feed-forward network behind it."""
         update = self.o_proj(looked.transpose(1, 2).flatten(2))
         fused = hidden + self.dropout(self.attention_gate * update)
         if self.feed_forward is not None:
             update = self.feed_forward(self.feed_forward_norm(fused))
             fused = fused + self.dropout(self.feed_forward_gate * update)
-        return fused if visible is None else torch.where(visible.any(-1, keepdim=True), fused, hidden)
+        return fused
 
     def weights(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -21,29 +21,43 @@ from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import WeftError
 from weft.model import WeftModel
 from weft.parts import resolve
+from weft.plain import PlainDecoder
 from weft.processing import WeftProcessor
 from weft.shipped import SHIPPED, shipped, woven_folder
 from weft.text_encoders import OWN, TextEncoder, load_text_encoder
 from weft.weaving import Initial, WeaveConfig, choose_layers, normalizes_heads
 
 
-def load(name_or_path: str | Path | None = None, *, dtype: torch.dtype | None = None, **options: Any) -> WeftModel:
+def load(
+    name_or_path: str | Path | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    quantize: Literal["auto", "int8", "int4"] | None = "auto",
+    **options: Any,
+) -> WeftModel:
     """A model that is ready to be asked.
 
     Args:
         name_or_path: a shipped weave (``"photos"``, ``"reader"``), a folder that ``save_pretrained`` wrote, or a Hub
             id; by default all shipped weaves on one language model.
         dtype: floating-point type; by default the one it was saved in.
+        quantize: bits in which a CPU keeps the language model's matrices to decode a few rows with; ``"auto"``, the
+            default, for four bits where that loses nothing. It needs bfloat16 and a language model that
+            :mod:`weft.decoder` knows; for a GPU give transformers' ``quantization_config`` instead.
         **options: for ``WeftModel.from_pretrained`` (``device_map``, ...).
 
     Raises:
         PartError: the weave or a frozen part can't be found.
+        WeftError: the model can't be quantized so.
     """
-    if name_or_path is not None:
-        return WeftModel.from_pretrained(woven_folder(name_or_path), dtype=dtype, **options)
-    model = WeftModel.from_pretrained(shipped(SHIPPED[0]), dtype=dtype, **options)
-    for name in SHIPPED[1:]:
-        model.load_weaves(shipped(name))
+    folder = shipped(SHIPPED[0]) if name_or_path is None else woven_folder(name_or_path)
+    model = WeftModel.from_pretrained(folder, dtype=dtype, **options)
+    if name_or_path is None:
+        for name in SHIPPED[1:]:
+            model.load_weaves(shipped(name))
+    model.plain = PlainDecoder(model.eval(), quantize)
+    if quantize in ("int8", "int4"):
+        model.plain.check()
     return model
 
 

@@ -29,6 +29,7 @@ from weft.errors import WeftError
 from weft.generation import ReadingGenerationMixin
 from weft.hooks import FusionHook, Slot, head_inputs
 from weft.memory import Memory, Placement, ReadMemory
+from weft.plain import PlainDecoder
 from weft.processing import WeftProcessor
 from weft.tasks import Tasks
 from weft.text_encoders import Piece, TextEncoder
@@ -69,6 +70,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self.generation_config = language_model.generation_config
         self._is_stateful = language_model._is_stateful
         self._slot = Slot()
+        self.plain = PlainDecoder(self)
         for name, fields in config.weaves.items():
             self._attach(Weave(name, WeaveConfig(**fields)))
 

@@ -49,6 +49,8 @@ class Recipe:
         samples: answers that are sampled for each such row.
         label_smoothing: share of each target spread over the vocabulary.
         average: decay a step of the running average of the weights, which is what is evaluated and kept; 0 for none.
+        initial_share: share of ``initial_weights`` in the weights that are evaluated and kept, so that what was known
+            before is not forgotten (Wortsman et al. 2022); 0 for none.
         precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in encoder and weave.
         passages: passages of a conversation's documents that are read, at most; the first ones.
         longest: tokens of text of a row, at most; longer ones, which take the most memory, are not learned from. None
@@ -92,6 +94,7 @@ class Recipe:
     samples: int = 5
     label_smoothing: float = 0.0
     average: float = 0.0
+    initial_share: float = 0.0
     precision: Literal["bf16", "fp32"] = "bf16"
     passages: int = 16
     longest: int | None = None
@@ -108,6 +111,10 @@ class Recipe:
         for name, least in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 1), ("samples", 2), ("epochs", 0)):
             if getattr(self, name) < least:
                 raise RecipeError(f"{name}: {getattr(self, name)} is too small; give at least {least}.")
+        if not 0 <= self.initial_share < 1 or (self.initial_share and self.initial_weights is None):
+            raise RecipeError(
+                f"initial_share: {self.initial_share} has to lie between 0 and 1, and is 0 without 'initial_weights'."
+            )
         if self.metric != "loss" and self.dev is None:
             raise RecipeError(
                 f"metric: {self.metric} needs words to compare with; give 'dev', a JSONL with references."

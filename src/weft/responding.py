@@ -15,11 +15,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from weft.batch import BatchMemory
 from weft.errors import WeftError
 from weft.memory import Placement, ReadMemory
+from weft.search import Prompt, search
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
+
+_PLAIN_OPTIONS = {"bad_words_ids"}
+"""Options for ``generate`` that the plain decoder knows as well."""
 
 Held = Sequence[tuple[int, int]]
 """Items of a memory that a prompt holds, each with the token of the prompt from which on it may be seen."""
@@ -67,6 +72,7 @@ def respond(
     """
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
+    longest = options.pop("max_new_tokens", longest)
     width = max(map(len, prompts))
     room = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or width + longest
     if width + longest > room:
@@ -74,6 +80,40 @@ def respond(
             f"The question has {width} tokens; this language model takes {room - longest} at most. Ask in fewer words, "
             "and give long texts as documents."
         )
+    plain = model.plain.get() if set(options) <= _PLAIN_OPTIONS else None
+    if plain is None:
+        return _generated(model, read, prompts, held, beams=beams, longest=longest, **options)
+    texts = []
+    for prompt, items in zip(prompts, held, strict=True):
+        placed = None if read is None or not items else _placed_alone(model, read, items)
+        texts.append(Prompt(prompt, () if placed is None else (placed,)))
+    weaves = {name: model.weave(name) for name in model.weaves}
+    banned = options.get("bad_words_ids") or ()
+    found = search(plain, weaves, texts, beams=beams, longest=longest, ends=ends_of(model), banned=banned)
+    return [Response(one.tokens, _words(model, one.tokens), one.total) for one in found]
+
+
+def _placed_alone(model: WeftModel, read: ReadMemory, items: Held) -> BatchMemory | None:
+    """The items that a prompt holds, laid out for it alone; a single one stays where it is."""
+    if len(items) == 1:
+        (item, column), *_ = items
+        return model.place(read.item(item), Placement.of([[(0, column)]]))
+    return model.place(read, Placement.of([items]))
+
+
+def _generated(
+    model: WeftModel,
+    read: ReadMemory | None,
+    prompts: Sequence[Sequence[int]],
+    held: Sequence[Held],
+    *,
+    beams: int,
+    longest: int,
+    **options: Any,
+) -> list[Response]:
+    """The same by transformers' ``generate``, for every language model and every option."""
+    assert model.processor is not None
+    width = max(map(len, prompts))
     input_ids = torch.full((len(prompts), width), model.processor.tokenizer.pad_token_id or 0)
     attention_mask = torch.zeros_like(input_ids)
     for row, prompt in enumerate(prompts):
@@ -101,9 +141,8 @@ def respond(
     responses = []
     for sequence, chance in zip(output.sequences, chances, strict=True):
         tokens = until_end(model, sequence[width:].tolist())
-        text = model.processor.decode(tokens, skip_special_tokens=True).strip()
         total = float(chance[: len(tokens) + 1].clamp(min=-1e4).sum())
-        responses.append(Response(tuple(tokens), text, total))
+        responses.append(Response(tuple(tokens), _words(model, tokens), total))
     return responses
 
 
@@ -134,8 +173,18 @@ def score(
     return chances.gather(-1, torch.tensor(text, device=model.device).expand(len(rows), -1)[..., None])[..., 0].cpu()
 
 
+def ends_of(model: WeftModel) -> set[int]:
+    """The tokens of which each ends a text."""
+    ends = model.generation_config.eos_token_id
+    return {ends} if isinstance(ends, int) else set(ends or ())
+
+
 def until_end(model: WeftModel, tokens: list[int]) -> list[int]:
     """Tokens before the first one that ends a text."""
-    ends = model.generation_config.eos_token_id
-    ends = {ends} if isinstance(ends, int) else set(ends or ())
+    ends = ends_of(model)
     return next((tokens[:at] for at, token in enumerate(tokens) if token in ends), tokens)
+
+
+def _words(model: WeftModel, tokens: Sequence[int]) -> str:
+    assert model.processor is not None
+    return model.processor.decode(list(tokens), skip_special_tokens=True).strip()

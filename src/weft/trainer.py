@@ -83,6 +83,7 @@ class Trainer:
             self.weave, recipe.optimizer, rate=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self.averages = [p.detach().clone() for p in self.weave.parameters()] if recipe.average else []
+        self.initial = [p.detach().clone() for p in self.weave.parameters()] if recipe.initial_share else []
         self.steps_an_epoch = len(self.feed.plan(0))
         self.total = max(1, round(recipe.epochs * self.steps_an_epoch))
 
@@ -286,7 +287,12 @@ class Trainer:
         return cider_d([one.prediction for one in said], [one.references for one in said])
 
     def _averaged(self) -> Any:
-        return swapped(list(self.weave.parameters()), self.averages) if self.averages else nullcontext()
+        """Within it, the weave has the weights that are evaluated and kept."""
+        parameters = list(self.weave.parameters())
+        values = self.averages or [parameter.detach() for parameter in parameters]
+        if self.initial:
+            values = torch._foreach_lerp(values, self.initial, self.recipe.initial_share)
+        return swapped(parameters, values) if self.averages or self.initial else nullcontext()
 
     def _keep(self, averaged: bool = False) -> None:
         """Write the weights that are best so far: the model as it is now."""

@@ -1,0 +1,288 @@
+"""A decoder over plain tensors: what Llama and its near kin compute, without the bookkeeping around it.
+
+On a CPU a token of a small language model takes less time to compute than transformers takes to get there.
+:class:`Decoder` is given a language model's tensors and computes the same thing in few calls, many rows at once, each
+at a length of its own. Where few rows decode it reads :class:`~weft.packing.Packed` weights, since reading weights is
+what then takes time; where many do, or a prompt is read, the weights as they are.
+
+:func:`is_plain` says which language models it knows; all others are left to transformers. The tests hold the two to
+the same numbers.
+
+Notation: ``B`` rows, ``T`` tokens, ``H`` hidden size, ``V`` words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from weft.packing import Packed, Quantize, fits, pack
+
+FEW = 8
+"""Tokens up to which packed weights are faster than the weights as they are: from there on computing takes longer."""
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""Language models that :class:`Decoder` computes, by the names that transformers gives them."""
+_STEP = 64
+"""Tokens by which a cache grows."""
+
+
+def is_plain(config: Mapping[str, Any]) -> bool:
+    """Whether a language model computes what :class:`Decoder` does.
+
+    Args:
+        config: its configuration (of the text model), as plain values.
+    """
+    family, rope = config.get("model_type"), config.get("rope_parameters") or {}
+    whole = all(kind == "full_attention" for kind in config.get("layer_types") or ())
+    slides = config.get("use_sliding_window", family == "mistral") and config.get("sliding_window")
+    return (
+        family in FAMILIES
+        and config.get("hidden_act") == "silu"
+        and not config.get("attention_bias")
+        and not config.get("mlp_bias")
+        and config.get("quantization_config") is None
+        and rope.get("rope_type") == "default"
+        and rope.get("partial_rotary_factor", 1.0) == 1.0
+        and whole
+        and not slides
+    )
+
+
+class Reader(Protocol):
+    """What rows of a batch read, as the decoder asks for it: by the layer in front of which they look."""
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """Decoder layers in front of which some row looks at a memory."""
+        ...
+
+    def look(self, layer: int, hidden: Float[Tensor, "B T H"]) -> Float[Tensor, "B T H"]:
+        """Hidden states in front of a decoder layer, its rows having looked."""
+        ...
+
+
+class TextCache:
+    """Keys and values of the text so far: rows of lengths of their own in one block a layer.
+
+    Attributes:
+        lengths: tokens of each row.
+    """
+
+    def __init__(self, decoder: Decoder, rows: int = 0) -> None:
+        self.decoder = decoder
+        self.lengths = [0] * rows
+        shape = (rows, decoder.kv_heads, 0, decoder.head_dim)
+        self.blocks = [(decoder.embeddings.new_empty(shape),) * 2 for _ in decoder.layers]
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for rows of so many tokens."""
+        held = self.blocks[0][0].shape[2]
+        if tokens > held:
+            more = (tokens - held + _STEP - 1) // _STEP * _STEP
+            self.blocks = [tuple(F.pad(t, (0, 0, 0, more)) for t in pair) for pair in self.blocks]  # type: ignore[misc]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep some rows, in a given order, each as often as it is named."""
+        if list(rows) == list(range(len(self.lengths))):
+            return
+        places = torch.tensor(list(rows), dtype=torch.long)
+        self.lengths = [self.lengths[row] for row in rows]
+        self.blocks = [(keys[places], values[places]) for keys, values in self.blocks]
+
+    def append(self, other: TextCache) -> None:
+        """Add the rows of another cache behind its own."""
+        room = max(self.blocks[0][0].shape[2], other.blocks[0][0].shape[2])
+        for cache in (self, other):
+            cache.reserve(room)
+        self.lengths = [*self.lengths, *other.lengths]
+        pairs = zip(self.blocks, other.blocks, strict=True)
+        self.blocks = [(torch.cat((k, keys)), torch.cat((v, values))) for (k, v), (keys, values) in pairs]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that keys and values take."""
+        return sum(t.numel() * t.element_size() for pair in self.blocks for t in pair)
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """Projections of the same input, side by side."""
+
+    weights: tuple[Tensor, ...]
+    bias: Tensor | None
+    packed: Packed | None
+
+    def __call__(self, x: Float[Tensor, "B T columns"]) -> Float[Tensor, "B T rows"]:
+        if self.packed is not None and x.shape[0] * x.shape[1] <= FEW:
+            product = self.packed(x.flatten(0, 1)).view(*x.shape[:2], -1)
+        elif len(self.weights) == 1:
+            product = F.linear(x, self.weights[0])
+        else:
+            product = torch.cat([F.linear(x, weight) for weight in self.weights], -1)
+        return product if self.bias is None else product + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """The tensors of one decoder layer."""
+
+    attention_norm: Tensor
+    qkv: _Linear
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    output: _Linear
+    feed_forward_norm: Tensor
+    gate_up: _Linear
+    down: _Linear
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What all layers of one call share: where tokens stand, and what they may look at."""
+
+    cosines: Tensor
+    sines: Tensor
+    mask: Tensor | None
+    write: Callable[[Tensor, Tensor], None]
+    held: int
+    causal: bool
+
+
+class Decoder:
+    """The decoder of Llama (Touvron et al. 2023), Mistral, Qwen2 and Qwen3, for inference.
+
+    Args:
+        config: the language model's configuration; see :func:`is_plain`.
+        weights: its tensors, by the names that transformers gives them; they are used as they are, not copied.
+        quantize: how the matrices are packed for decoding few rows; None to leave them as they are.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], weights: Mapping[str, Tensor], quantize: Quantize | None = None
+    ) -> None:
+        named = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+        self.eps = config["rms_norm_eps"]
+        self.heads = config["num_attention_heads"]
+        self.kv_heads = config.get("num_key_value_heads") or self.heads
+        self.head_dim = config.get("head_dim") or config["hidden_size"] // self.heads
+        self.embeddings = named["embed_tokens.weight"]
+        self.norm = named["norm.weight"]
+        self.quantize = quantize
+        head = named.get("lm_head.weight", self.embeddings)
+        # Embeddings are read a row at a time; as the head they are the largest matrix, for which 4 bits are too few.
+        packed_head = None if quantize is None else pack(head, "int8", head.dtype)
+        self.head = _Linear((head,), None, packed_head)
+        theta = config["rope_parameters"]["rope_theta"]
+        self.frequencies = 1 / theta ** (torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim)
+        self.layers = [self._layer(named, f"layers.{index}") for index in range(config["num_hidden_layers"])]
+
+    def _layer(self, named: Mapping[str, Tensor], name: str) -> _Layer:
+        def linear(*parts: str) -> _Linear:
+            weights = tuple(named[f"{name}.{part}.weight"] for part in parts)
+            biases = [named.get(f"{name}.{part}.bias") for part in parts]
+            bias = None if biases[0] is None else torch.cat(cast(list[Tensor], biases))
+            packed, whole = None, weights[0] if len(weights) == 1 else None
+            if self.quantize is not None:
+                whole = torch.cat(weights) if whole is None else whole
+                bits: Quantize = self.quantize if fits(whole, self.quantize) else "int8"
+                packed = pack(whole, bits, whole.dtype)
+            return _Linear(weights, bias, packed)
+
+        return _Layer(
+            attention_norm=named[f"{name}.input_layernorm.weight"],
+            qkv=linear(*(f"self_attn.{one}_proj" for one in "qkv")),
+            q_norm=named.get(f"{name}.self_attn.q_norm.weight"),
+            k_norm=named.get(f"{name}.self_attn.k_norm.weight"),
+            output=linear("self_attn.o_proj"),
+            feed_forward_norm=named[f"{name}.post_attention_layernorm.weight"],
+            gate_up=linear("mlp.gate_proj", "mlp.up_proj"),
+            down=linear("mlp.down_proj"),
+        )
+
+    @property
+    def error(self) -> float:
+        """Largest share by which packing has changed a weight of a decoder layer; see :class:`~weft.packing.Packed`."""
+        matrices = (one for layer in self.layers for one in (layer.qkv, layer.output, layer.gate_up, layer.down))
+        return max((one.packed.error for one in matrices if one.packed is not None), default=0.0)
+
+    def __call__(self, ids: Int[Tensor, "B T"], cache: TextCache, reader: Reader | None = None) -> Float[Tensor, "B H"]:
+        """The last token's hidden state, as the head takes it.
+
+        Args:
+            ids: the tokens that follow those in the cache, as many for each row.
+            cache: grows by them.
+            reader: what the rows read.
+        """
+        step = self._step(ids, cache)
+        hidden = F.embedding(ids, self.embeddings)
+        looks = reader.layers if reader is not None else frozenset[int]()
+        for index, layer in enumerate(self.layers):
+            if index in looks:
+                hidden = cast(Reader, reader).look(index, hidden)
+            hidden = hidden + self._attend(self._normal(hidden, layer.attention_norm), layer, cache.blocks[index], step)
+            gate, up = layer.gate_up(self._normal(hidden, layer.feed_forward_norm)).chunk(2, -1)
+            hidden = hidden + layer.down(F.silu(gate) * up)
+        cache.lengths = [length + ids.shape[1] for length in cache.lengths]
+        return self._normal(hidden[:, -1], self.norm)
+
+    def logits(self, hidden: Float[Tensor, "B H"]) -> Float[Tensor, "B V"]:
+        """What the head makes of hidden states."""
+        return self.head(hidden[:, None])[:, 0]
+
+    def _step(self, ids: Int[Tensor, "B T"], cache: TextCache) -> _Step:
+        tokens, lengths = ids.shape[1], cache.lengths
+        held = max(lengths) + tokens
+        cache.reserve(held)
+        places = torch.tensor(lengths)[:, None] + torch.arange(tokens)
+        even = min(lengths) == max(lengths)
+        angles = (places[:1] if even else places).float()[..., None] * self.frequencies
+        cosines, sines = angles.cos(), angles.sin()
+        turn = torch.cat((cosines, cosines), -1)[:, None], torch.cat((-sines, sines), -1)[:, None]
+        first = tokens > 1 and held == tokens
+        mask = None
+        if not even or (tokens > 1 and not first):
+            mask = (torch.arange(held) <= places[..., None])[:, None]
+        if even:
+
+            def write(block: Tensor, new: Tensor) -> None:
+                block[:, :, lengths[0] : held] = new
+
+        else:
+            rows = torch.arange(len(lengths))[:, None]
+
+            def write(block: Tensor, new: Tensor) -> None:
+                block[rows, :, places] = new.transpose(1, 2)
+
+        dtype = self.embeddings.dtype
+        return _Step(turn[0].to(dtype), turn[1].to(dtype), mask, write, held, first)
+
+    def _attend(self, x: Float[Tensor, "B T H"], layer: _Layer, block: tuple[Tensor, Tensor], step: _Step) -> Tensor:
+        split = layer.qkv(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        query_key, value = split.tensor_split((self.heads + self.kv_heads,), 1)
+        if layer.q_norm is not None:
+            query, key = query_key.tensor_split((self.heads,), 1)
+            normed = self._normal(query, layer.q_norm), self._normal(key, cast(Tensor, layer.k_norm))
+            query_key = torch.cat(normed, 1)
+        query_key = torch.addcmul(query_key * step.cosines, query_key.roll(self.head_dim // 2, -1), step.sines)
+        query, key = query_key.tensor_split((self.heads,), 1)
+        step.write(block[0], key)
+        step.write(block[1], value)
+        keys, values = block[0][:, :, : step.held], block[1][:, :, : step.held]
+        if x.shape[1] > 1:
+            looked = F.scaled_dot_product_attention(
+                query, keys, values, step.mask, is_causal=step.causal, enable_gqa=True
+            )
+        else:  # the query heads that share keys ask as if they were tokens, and nothing is repeated
+            folded = query.view(len(x), self.kv_heads, -1, self.head_dim)
+            looked = F.scaled_dot_product_attention(folded, keys, values, step.mask)
+            looked = looked.view(query.shape)
+        return layer.output(looked.transpose(1, 2).flatten(2))
+
+    def _normal(self, x: Float[Tensor, "*rows width"], weight: Tensor) -> Float[Tensor, "*rows width"]:
+        return F.rms_norm(x, x.shape[-1:], weight, self.eps)

@@ -1,0 +1,121 @@
+"""Whether a woven model may take the short way to its words: its language model computed by :mod:`weft.decoder`.
+
+It may where nothing would be lost by it: on a CPU, for a language model that the decoder knows, which nobody has hung
+anything on (adapters, hooks, quantized layers), and which generates without peculiarities. Every other model takes the
+way of transformers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
+
+from weft.decoder import FAMILIES, Decoder, is_plain
+from weft.errors import WeftError
+from weft.hooks import FusionHook
+from weft.packing import ROUNDING, Quantize, pack
+
+if TYPE_CHECKING:
+    from weft.model import WeftModel
+
+USUAL = {
+    "_from_model_config",
+    "bos_token_id",
+    "eos_token_id",
+    "output_attentions",
+    "output_hidden_states",
+    "pad_token_id",
+    "transformers_version",
+    "use_cache",
+}
+"""Settings for generation that do not change which words are chosen."""
+
+
+class PlainDecoder:
+    """A model's decoder, made when it is first asked for, and made anew when the weights have changed.
+
+    Args:
+        model: the woven model.
+        quantize: how the language model's matrices are packed for decoding; ``"auto"`` for four bits where that loses
+            nothing, which is so for language models that were distributed in four bits.
+    """
+
+    def __init__(self, model: WeftModel, quantize: Quantize | str | None = "auto") -> None:
+        if quantize not in ("auto", "int8", "int4", None):
+            raise WeftError(f"quantize={quantize!r} is not known; give 'int8', 'int4', 'auto' or None.")
+        self.model, self.quantize = model, quantize
+        self._made: tuple[tuple[int, ...], Decoder] | None = None
+
+    def get(self) -> Decoder | None:
+        """The decoder; None where the model is more than it knows."""
+        if not may_be_plain(self.model):
+            return None
+        tensors = self.model.language_model.state_dict()
+        state = tuple(number for tensor in tensors.values() for number in (tensor.data_ptr(), _version(tensor)))
+        if self._made is None or self._made[0] != state:
+            config = self.model.config.get_text_config(decoder=True).to_dict()
+            self._made = state, Decoder(config, tensors, self._chosen(tensors))
+        return self._made[1]
+
+    def check(self) -> None:
+        """Find out whether the model can be quantized as it was asked for.
+
+        Raises:
+            WeftError: it can't; the message says why.
+        """
+        if not may_be_plain(self.model):
+            raise WeftError(
+                f"quantize={self.quantize!r} works on a CPU, for language models of the families {', '.join(FAMILIES)} "
+                f"without additions; this one is a {type(self.model.language_model).__name__} on "
+                f"{self.model.device}. Leave it out, or give a quantization_config of transformers."
+            )
+        if self.model.language_model.dtype != torch.bfloat16:
+            raise WeftError(f"quantize={self.quantize!r} decodes in bfloat16; give dtype=torch.bfloat16 as well.")
+
+    def _chosen(self, tensors: dict[str, torch.Tensor]) -> Quantize | None:
+        """The bits that matrices are packed in."""
+        if self.quantize != "auto":
+            return self.quantize  # type: ignore[return-value]
+        matrix = next(tensor for name, tensor in tensors.items() if name.endswith("o_proj.weight"))
+        exact = matrix.dtype == torch.bfloat16 and fits_exactly(matrix)
+        return "int4" if exact else None
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """How often a tensor was written to; those made for inference alone don't count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def fits_exactly(matrix: torch.Tensor) -> bool:
+    """Whether packing a matrix into four bits changes it by no more than bfloat16 rounds."""
+    return pack(matrix, "int4", matrix.dtype).error <= ROUNDING
+
+
+def may_be_plain(model: WeftModel) -> bool:
+    """Whether :class:`~weft.decoder.Decoder` computes what a model's language model does, hooks and all."""
+    language_model: Any = model.language_model
+    home = type(language_model).__module__
+    if not home.startswith("transformers.models.") or model.device.type != "cpu" or model.training:
+        return False
+    config = language_model.config.to_dict()
+    if not is_plain(config) or not type(language_model).__name__.endswith("ForCausalLM"):
+        return False
+    if _global_forward_hooks or _global_forward_pre_hooks or torch.is_autocast_enabled("cpu"):
+        return False
+    if not set(model.generation_config.to_diff_dict()) <= USUAL:
+        return False
+    for module in language_model.modules():
+        others = [hook for hook in module._forward_pre_hooks.values() if not isinstance(hook, FusionHook)]
+        if others or module._forward_hooks or not _is_known(module):
+            return False
+    types = {parameter.dtype for parameter in language_model.parameters()}
+    return len(types) == 1
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Whether a module is one of PyTorch's or transformers' own, not one that was put in its place."""
+    home = type(module).__module__
+    return home.startswith("transformers.") or type(module) in (nn.Linear, nn.Embedding, nn.ModuleList, nn.SiLU)

@@ -1,0 +1,112 @@
+"""What rows that decode side by side read: each its own memories, which are looked at where they are.
+
+A :class:`Reading` is one text's memories, and how many rows continue it (beams share one copy). :class:`Rows` lets a
+batch of such rows look at them: projections are computed for all rows at once, and only attention goes text by text,
+so that texts with different memories, several or none, share a batch and nothing is copied to make them fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from weft.batch import BatchMemory
+from weft.memory import KeyValues
+from weft.weaving import Weave
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What one text reads.
+
+    Attributes:
+        memories: its memories, each laid out for a batch of one row; at most one for each weave.
+        rows: neighbouring rows of the batch that continue the text.
+    """
+
+    memories: tuple[BatchMemory, ...] = ()
+    rows: int = 1
+
+    def after_prompt(self, rows: int) -> Reading:
+        """The same for so many rows, each of which has seen all items."""
+        return Reading(tuple(memory.after_prompt() for memory in self.memories), rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Looking:
+    """The rows of a batch that look through one weave."""
+
+    weave: Weave
+    memories: list[BatchMemory]
+    counts: list[int]
+    visible: list[Bool[Tensor, "1 T S"] | None]
+    rows: Int[Tensor, " R"] | None
+
+
+class Rows:
+    """The rows of one call of a decoder, and what they read; a :class:`weft.decoder.Reader`.
+
+    Args:
+        weaves: the model's weaves by name.
+        readings: the texts, in the order of their rows.
+        columns: columns of the text that are being computed: all of a prompt, or one beyond it.
+    """
+
+    def __init__(self, weaves: Mapping[str, Weave], readings: Sequence[Reading], columns: Int[Tensor, " T"]) -> None:
+        self.readings = readings
+        self._looking: list[_Looking] = []
+        self._at: dict[int, list[tuple[_Looking, int]]] = {}
+        for name, weave in weaves.items():
+            found: list[tuple[BatchMemory, int]] = []
+            rows, start = list[int](), 0
+            for reading in readings:
+                held = [memory for memory in reading.memories if memory.weave == name]
+                found += [(memory, reading.rows) for memory in held]
+                rows += range(start, start + reading.rows) if held else ()
+                start += reading.rows
+            if found:
+                looking = _Looking(
+                    weave,
+                    [memory for memory, _ in found],
+                    [count for _, count in found],
+                    [memory.visible(columns) for memory, _ in found],
+                    None if len(rows) == start else torch.tensor(rows),
+                )
+                self._looking.append(looking)
+                for index, layer in enumerate(weave.config.layers):
+                    self._at.setdefault(layer, []).append((looking, index))
+        self.layers = frozenset(self._at)
+
+    def look(self, layer: int, hidden: Float[Tensor, "B T H"]) -> Float[Tensor, "B T H"]:
+        """Hidden states in front of a decoder layer, the rows that read something there having looked at it."""
+        for looking, index in self._at[layer]:
+            fusion = looking.weave.fusion(index)
+            part = hidden if looking.rows is None else hidden[looking.rows]
+            read: list[KeyValues] = [memory.layers[index] for memory in looking.memories]
+            dtype = fusion.q_proj.weight.dtype
+            fused = fusion.forward_each(part.to(dtype), read, looking.counts, looking.visible).to(hidden.dtype)
+            hidden = fused if looking.rows is None else hidden.index_copy(0, looking.rows, fused)
+        return hidden
+
+    def copied(self, hidden: Float[Tensor, "B H"], logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+        """Logits of the next words with what the rows copy mixed in.
+
+        Args:
+            hidden: hidden states as the language model's head takes them.
+            logits: what it made of them.
+        """
+        for looking in self._looking:
+            gate = looking.weave.copy_gate
+            if gate is None:
+                continue
+            rows = torch.arange(len(hidden)) if looking.rows is None else looking.rows
+            parts = zip(rows.split(looking.counts), looking.memories, looking.visible, strict=True)
+            for own, memory, visible in parts:
+                seen = None if visible is None else visible[:, -1:].expand(len(own), -1, -1)
+                mixed = memory.mix(gate, hidden[own][:, None], logits[own][:, None], seen)
+                logits = logits.index_copy(0, own, mixed[:, 0])
+        return logits

@@ -1,0 +1,167 @@
+"""Continuing texts over a plain decoder: greedily or by beam search, many texts side by side.
+
+The search is transformers' own, with a length penalty of one, and finds the same words; what it leaves out is what a
+language model without peculiarities does not need. A prompt is computed once, alone, whatever runs beside it and
+however many beams continue it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weft.batch import BatchMemory
+from weft.decoder import Decoder, TextCache
+from weft.rows import Reading, Rows
+from weft.weaving import Weave
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A text to continue: its tokens, and the memories that it reads, each laid out for one row."""
+
+    tokens: Sequence[int]
+    memories: tuple[BatchMemory, ...] = ()
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A continuation of a prompt.
+
+    Attributes:
+        tokens: the tokens, without one that ended them.
+        total: log-probability (natural) of the tokens and the one that ended them.
+        length: tokens counted, the one that ended them included.
+    """
+
+    tokens: tuple[int, ...]
+    total: float
+    length: int = 0
+
+    @property
+    def score(self) -> float:
+        """By what beams compete: log-probability a token."""
+        return self.total / self.length
+
+
+def read_prompt(
+    decoder: Decoder, weaves: Mapping[str, Weave], prompt: Prompt, cache: TextCache
+) -> Float[Tensor, "1 V"]:
+    """Logits of the word that follows a prompt, what a weave copies mixed in.
+
+    Args:
+        decoder: the language model.
+        weaves: the model's weaves by name.
+        prompt: what to read.
+        cache: holds one row; it grows by the prompt, or by what of it is not there yet.
+    """
+    done = cache.lengths[0]
+    rows = Rows(weaves, [Reading(prompt.memories)], torch.arange(done, len(prompt.tokens)))
+    hidden = decoder(torch.tensor([list(prompt.tokens[done:])]), cache, rows)
+    return rows.copied(hidden, decoder.logits(hidden))
+
+
+@torch.inference_mode()
+def search(
+    decoder: Decoder,
+    weaves: Mapping[str, Weave],
+    prompts: Sequence[Prompt],
+    *,
+    beams: int,
+    longest: int,
+    ends: Collection[int],
+    banned: Sequence[Sequence[int]] = (),
+) -> list[Continuation]:
+    """The best continuation of each prompt.
+
+    Args:
+        decoder: the language model.
+        weaves: the model's weaves by name.
+        prompts: what to continue.
+        beams: beams of the search; 1 is greedy.
+        longest: tokens of a continuation, at most.
+        ends: tokens of which each ends a text.
+        banned: sequences of tokens that no text may hold.
+    """
+    cache = TextCache(decoder)
+    cache.reserve(max(len(prompt.tokens) for prompt in prompts) + longest)
+    logits = []
+    for prompt in prompts:
+        own = TextCache(decoder, 1)
+        logits.append(read_prompt(decoder, weaves, prompt, own))
+        cache.append(own)
+    searches = [_Search(prompt, beams, longest, set(ends), banned) for prompt in prompts]
+    running, scores = searches, torch.cat(logits)
+    while running:
+        rows, start = list[int](), 0
+        for one in running:
+            count = len(one.running)
+            rows += [start + parent for parent in one.advance(scores[start : start + count])]
+            start += count
+        running = [one for one in running if one.running]
+        if not running:
+            break
+        cache.select(rows)
+        readings = [Reading(one.prompt.memories).after_prompt(len(one.running)) for one in running]
+        reader = Rows(weaves, readings, torch.zeros(1, dtype=torch.long))
+        tokens = torch.tensor([[beam.tokens[-1]] for one in running for beam in one.running])
+        hidden = decoder(tokens, cache, reader)
+        scores = reader.copied(hidden, decoder.logits(hidden))
+    return [one.best() for one in searches]
+
+
+class _Search:
+    """The beams of one text."""
+
+    def __init__(
+        self, prompt: Prompt, beams: int, longest: int, ends: set[int], banned: Sequence[Sequence[int]]
+    ) -> None:
+        self.prompt, self.beams, self.longest, self.ends, self.banned = prompt, beams, longest, ends, banned
+        self.running = [Continuation((), 0.0)]
+        self.finished: list[Continuation] = []
+        self.length = 0
+
+    def advance(self, logits: Float[Tensor, "beams V"]) -> list[int]:
+        """Let each running beam say one more token; returns which beam each of those that go on continues."""
+        self.length += 1
+        chances = logits.float().log_softmax(-1)
+        for row, beam in enumerate(self.running):
+            for tokens in self._banned_after(beam.tokens):
+                chances[row, tokens] = -torch.inf
+        chances += torch.tensor([beam.total for beam in self.running])[:, None]
+        wanted = self.beams * (1 + len(self.ends)) if self.beams > 1 else 1
+        best = chances.flatten().topk(min(wanted, chances.numel()))
+        tried = [
+            (*divmod(place, chances.shape[1]), total)
+            for place, total in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+        for row, token, total in tried[: self.beams]:
+            if token in self.ends:
+                self.finished.append(Continuation(self.running[row].tokens, total, self.length))
+        self.finished = sorted(self.finished, key=lambda beam: -beam.score)[: self.beams]
+        going = [(row, token, total) for row, token, total in tried if token not in self.ends][: self.beams]
+        self.running = [
+            Continuation((*self.running[row].tokens, token), total, self.length) for row, token, total in going
+        ]
+        if len(self.finished) == self.beams and self.running and self.running[0].score <= self.finished[-1].score:
+            self.running = []
+        if self.length == self.longest:
+            self.finished, self.running = self.finished + self.running, []
+        return [row for row, _, _ in going] if self.running else []
+
+    def best(self) -> Continuation:
+        """The best of all that have ended."""
+        return max(self.finished, key=lambda beam: beam.score)
+
+    def _banned_after(self, tokens: Sequence[int]) -> list[int]:
+        """The tokens that may not come next."""
+        text = (*self.prompt.tokens, *tokens)
+        return [
+            sequence[-1]
+            for sequence in self.banned
+            if len(sequence) == 1 or text[1 - len(sequence) :] == tuple(sequence[:-1])
+        ]

@@ -1,0 +1,216 @@
+"""The plain decoder and its search, held to transformers: logits, words, and what rows with memories read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from families import language_model
+from PIL import Image
+from woven import open_weave, tokenizer, woven
+
+import weft
+from weft.decoder import FEW, Decoder, TextCache, is_plain
+from weft.errors import WeftError
+from weft.hooks import head_inputs
+from weft.making import weave
+from weft.packing import GROUP, ROUNDING, pack
+from weft.plain import PlainDecoder, may_be_plain
+from weft.processing import WeftProcessor
+from weft.responding import respond
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
+
+def decoder_of(model, quantize=None):
+    return Decoder(model.config.to_dict(), model.state_dict(), quantize)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    model = language_model(request.param, tie_word_embeddings=request.param == "llama")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") or "norm" in name:  # at their start they would do nothing
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+@torch.inference_mode()
+def test_computes_what_transformers_computes(family):
+    """Prompts of several lengths, each alone, then side by side, token by token."""
+    decoder, prompts = decoder_of(family), [torch.randint(3, 99, (1, length)) for length in (5, 9, 5)]
+    cache = TextCache(decoder)
+    for prompt in prompts:
+        own = TextCache(decoder, 1)
+        found = decoder.logits(decoder(prompt, own))
+        torch.testing.assert_close(found, family(prompt).logits[:, -1], atol=1e-4, rtol=1e-4)
+        cache.append(own)
+    texts = prompts
+    for _ in range(4):
+        tokens = torch.randint(3, 99, (3, 1))
+        texts = [torch.cat((text, token[None]), 1) for text, token in zip(texts, tokens, strict=True)]
+        expected = torch.cat([family(text).logits[:, -1] for text in texts])
+        torch.testing.assert_close(decoder.logits(decoder(tokens, cache)), expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_text_goes_on_by_several_tokens_at_once(family):
+    """As where two prompts share their beginning."""
+    decoder, text = decoder_of(family), torch.randint(3, 99, (1, 14))
+    cache = TextCache(decoder, 1)
+    for part in text.split([6, 1, 7], 1):
+        found = decoder.logits(decoder(part, cache))
+    torch.testing.assert_close(found, family(text).logits[:, -1], atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_rows_are_kept_repeated_and_dropped(family):
+    decoder, texts = decoder_of(family), torch.randint(3, 99, (2, 6))
+    cache = TextCache(decoder, 2)
+    decoder(texts, cache)
+    cache.select([1, 1, 0])
+    tokens = torch.tensor([[7], [8], [9]])
+    expected = family(torch.cat((texts[[1, 1, 0]], tokens), 1)).logits[:, -1]
+    torch.testing.assert_close(decoder.logits(decoder(tokens, cache)), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+        {"attention_bias": True},
+        {"hidden_act": "gelu"},
+    ],
+)
+def test_other_decoders_are_not_known(changes):
+    assert is_plain(language_model("llama").config.to_dict())
+    assert not is_plain(language_model("llama", **changes).config.to_dict())
+    assert not is_plain(language_model("mistral", sliding_window=8).config.to_dict())
+    assert not is_plain(language_model("gpt2").config.to_dict())
+
+
+def lies_on_levels(rows: int = 64, groups: int = 3) -> torch.Tensor:
+    """A matrix whose groups hold 16 evenly spaced values, both ends among them: what four bits can hold."""
+    levels = torch.randint(0, 16, (rows, groups, GROUP))
+    levels[..., 0], levels[..., 1] = 0, 15
+    steps = torch.rand(rows, groups, 1) + 0.5
+    return (levels * steps - 7 * steps).flatten(1)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, FEW])
+@pytest.mark.parametrize("bits", ["int4", "int8"])
+def test_packed_matrix_multiplies_as_the_levels_that_it_names(bits, tokens):
+    matrix, x = torch.randn(64, 96).bfloat16(), torch.randn(tokens, 96).bfloat16()
+    packed = pack(matrix, bits, torch.bfloat16)
+    unit = torch.cat([packed(row[None]) for row in torch.eye(96).bfloat16()]).T.float()
+    assert (unit - matrix.float()).abs().max() / matrix.float().abs().max() == pytest.approx(packed.error, abs=4e-3)
+    torch.testing.assert_close(packed(x).float(), x.float() @ unit.T, atol=0.05, rtol=0.02)
+
+
+def test_four_bits_lose_nothing_of_what_was_in_four_bits():
+    assert pack(lies_on_levels().bfloat16(), "int4", torch.bfloat16).error <= ROUNDING
+    assert pack(torch.randn(64, 96).bfloat16(), "int4", torch.bfloat16).error > 4 * ROUNDING
+
+
+def quantizable(**changes):
+    model = woven(language_model("llama", hidden_size=64, head_dim=16, **changes)).to(torch.bfloat16)
+    model.processor = WeftProcessor(tokenizer(), model.encoder(), system_prompt="")
+    return model
+
+
+def test_packing_is_chosen_where_it_loses_nothing():
+    model = quantizable()
+    assert model.plain.get().quantize is None
+    with torch.no_grad():
+        for name, parameter in model.language_model.named_parameters():
+            if parameter.ndim == 2 and "embed" not in name:
+                parameter.copy_(lies_on_levels(len(parameter), parameter.shape[1] // GROUP) * 0.02)
+    decoder = model.plain.get()
+    assert decoder.quantize == "int4" and decoder.error <= ROUNDING
+    assert model.plain.get() is decoder
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_model_is_loaded_quantized_or_says_why_not(tmp_path, quantize):
+    model = quantizable()
+    model.save_pretrained(tmp_path / "llama", merge=True)
+    loaded = weft.load(tmp_path / "llama", quantize=quantize)
+    assert loaded.plain.get().quantize == quantize
+    assert isinstance(loaded.caption(Image.new("RGB", (24, 24))).text, str)
+    with pytest.raises(WeftError, match="bfloat16"):
+        weft.load(tmp_path / "llama", quantize=quantize, dtype=torch.float32)
+    with pytest.raises(WeftError, match="not known"):
+        weft.load(tmp_path / "llama", quantize="int3")
+    other = woven("gpt2").to(torch.bfloat16)
+    other.processor = WeftProcessor(tokenizer(), other.encoder(), system_prompt="")
+    other.save_pretrained(tmp_path / "gpt2", merge=True)
+    with pytest.raises(WeftError, match="GPT2LMHeadModel"):
+        weft.load(tmp_path / "gpt2", quantize=quantize)
+
+
+def test_additions_to_the_language_model_are_not_left_out():
+    model = woven("llama")
+    assert may_be_plain(model)
+    layer = model.language_model.model.layers[0].mlp
+    handle = layer.register_forward_hook(lambda *a: None)
+    assert not may_be_plain(model)
+    handle.remove()
+    with head_inputs(model.get_output_embeddings()):
+        assert not may_be_plain(model)
+    model.generation_config.repetition_penalty = 1.2
+    assert not may_be_plain(model)
+    model.generation_config.repetition_penalty = None
+    layer.down_proj = torch.nn.Sequential(layer.down_proj)
+    assert not may_be_plain(model)
+    assert not may_be_plain(woven("gpt2"))
+
+
+def test_changed_weights_are_noticed():
+    model = woven("llama")
+    before = model.plain.get()
+    with torch.no_grad():
+        model.language_model.model.layers[0].mlp.down_proj.weight.mul_(2)
+    assert model.plain.get() is not before
+
+
+def reader():
+    base = language_model("qwen3", max_position_embeddings=512)
+    options = {"layers": [1, 2], "copy_width": 8, "tokenizer": tokenizer()}
+    model = open_weave(weave(base, text="language-model", **options).eval(), "reader")
+    return model, model.read_texts(["The fox sat in the snow.", "Tea is hot.", "It saw a bird."])
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("kind", ["pictures", "last picture", "texts"])
+def test_words_are_those_of_generate(kind, beams):
+    """Prompts of several lengths with one memory, several, and none: the same words, as likely."""
+    torch.manual_seed(0)
+    if kind == "texts":
+        model, read = reader()
+    else:
+        model = woven("llama", sees="last" if "last" in kind else "all")
+        model.processor = WeftProcessor(tokenizer(), model.encoder(), system_prompt="")
+        read = model.read([Image.effect_noise((24, 24), 90 + n).convert("RGB") for n in range(3)])
+    prompts = [torch.randint(3, 99, (length,)).tolist() for length in (4, 11, 7, 7)]
+    held = [[(0, 1)], [(2, 0), (1, 6)], [], [(0, 3)]]
+    options = {"beams": beams, "longest": 12, "bad_words_ids": [[40, 41], [42]]}
+    said = respond(model, read, prompts, held, **options)
+    model.plain.get = lambda: None
+    for one, other in zip(said, respond(model, read, prompts, held, **options), strict=True):
+        assert one.tokens == other.tokens
+        assert one.log_probability == pytest.approx(other.log_probability, abs=0.2 if beams == 1 else 1e-3)
+
+
+def test_neighbours_do_not_change_what_a_text_says():
+    model, read = reader()
+    prompts = [torch.randint(3, 99, (length,)).tolist() for length in (4, 11, 7)]
+    held = [[(0, 1)], [], [(1, 0), (2, 0)]]
+    options = {"beams": 2, "longest": 10}
+    together = respond(model, read, prompts, held, **options)
+    alone = [respond(model, read, [p], [h], **options)[0] for p, h in zip(prompts, held, strict=True)]
+    assert [one.tokens for one in together] == [one.tokens for one in alone]
+
+
+def test_plain_decoder_refuses_what_it_does_not_know():
+    with pytest.raises(WeftError, match="int2"):
+        PlainDecoder(woven("llama"), "int2")
