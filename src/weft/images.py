@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from weft.errors import PictureError
+from weft.memory import content_hash
 
 MAX_PIXELS = 178_956_970
 """Pictures of more pixels are refused: a small file can claim any size (Pillow's own limit, twice 89 megapixels)."""
@@ -61,6 +62,17 @@ def load_image(source: str | Path | bytes | IO[bytes] | Image.Image) -> Image.Im
         if isinstance(error, PictureError):
             raise
         raise PictureError(f"{name} can't be read ({error}); the file seems truncated or damaged.") from None
+
+
+def picture_hash(source: str | Path | bytes | Image.Image) -> str:
+    """A name for what a picture holds, found without decoding it where it is a file or its bytes.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    if isinstance(source, Image.Image):
+        return content_hash(repr((source.mode, source.size)), source.tobytes())
+    return content_hash(source if isinstance(source, bytes) else Path(source).read_bytes())
 
 
 def picture_name(source: Any) -> str:

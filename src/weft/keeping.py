@@ -1,25 +1,82 @@
-"""Read memories of passages on disk, so that no passage is read twice.
+"""Read memories on disk, so that nothing is read twice, by this process or the next.
 
-A :class:`MemoryKeeper` is given a folder. An entry is a safetensors file, named by a hash of the passage and of the
-weave that read it, so a weave that has learned since finds nothing of its former self.
+An entry is a safetensors file that is mapped into memory when it is needed, named by a hash of what was read and of the
+weave that read it, so a weave that has learned since finds nothing of its former self. A damaged entry is dropped, and
+counts as absent. :class:`MemoryKeeper` keeps the passages of a knowledge base so.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
-from weft.memory import CopyKeys, Excerpt, KeyValues, ReadMemory, content_hash
+from weft.memory import CopyKeys, Excerpt, KeyValues, Picture, ReadMemory, Source, content_hash
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
     from weft.text_encoders import Piece
+
+
+def save_read(memory: ReadMemory, path: Path) -> None:
+    """Write a read memory; the file appears whole or not at all."""
+    tensors: dict[str, torch.Tensor] = {}
+    for index, layer in enumerate(memory.layers):
+        tensors |= {f"keys.{index}": layer.keys, f"values.{index}": layer.values}
+        if layer.mask is not None:
+            tensors[f"mask.{index}"] = layer.mask
+    if memory.copying is not None:
+        tensors |= {"copy_keys": memory.copying.keys, "ids": memory.copying.ids}
+    told: list[dict[str, Any]] = []
+    for index, source in enumerate(memory.sources):
+        if isinstance(source, Excerpt):
+            tensors[f"places.{index}"] = torch.from_numpy(source.spans)
+            told.append({"text": source.text, "name": source.name, "start": source.start})
+        else:
+            tensors[f"places.{index}"] = torch.from_numpy(source.rectangles)
+            told.append({"size": source.size, "name": source.name})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
+    about = {"weave": memory.weave, "sources": json.dumps(told)}
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, about)
+    partial.replace(path)
+
+
+def load_read(path: Path, key: str = "") -> ReadMemory | None:
+    """Map a read memory from its file; None where there is none, or a damaged one, which is removed."""
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+            about = file.metadata() or {}
+        sources = tuple(
+            _source(fields, tensors[f"places.{index}"]) for index, fields in enumerate(json.loads(about["sources"]))
+        )
+        layers = tuple(
+            KeyValues(tensors[f"keys.{index}"], tensors[f"values.{index}"], tensors.get(f"mask.{index}"))
+            for index in range(sum(name.startswith("keys.") for name in tensors))
+        )
+        copying = CopyKeys(tensors["copy_keys"], tensors["ids"]) if "ids" in tensors else None
+        return ReadMemory(about["weave"], layers, sources, key, copying)
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, KeyError, ValueError, TypeError):
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _source(fields: dict[str, Any], places: torch.Tensor) -> Source:
+    if "text" in fields:
+        return Excerpt(fields["text"], places.numpy(), fields["name"], fields["start"])
+    return Picture(tuple(fields["size"]), places.numpy(), fields["name"])
 
 
 class MemoryKeeper:
@@ -41,48 +98,25 @@ class MemoryKeeper:
             weave: the weave that reads them; the first that reads texts by default.
         """
         name = weave or model.weave_that_reads("texts").name
-        reader = content_hash(
-            model.weave(name).fingerprint(), model.encoder(name).sha256, repr(model.encoder(name).reads)
-        )
-        keys = [content_hash(reader, piece.text) for piece in pieces]
-        found = [self._get(key, name, piece) for key, piece in zip(keys, pieces, strict=True)]
+        reader = model.reader_key(name)
+        paths = [self._path(content_hash(reader, piece.text)) for piece in pieces]
+        found = [load_read(path, path.stem) for path in paths]
         missing = [index for index, memory in enumerate(found) if memory is None]
         if missing:
             fresh = model.read_texts([pieces[index] for index in missing], name)
             for place, index in enumerate(missing):
                 found[index] = fresh.item(place)
-                self._put(keys[index], fresh.item(place))
+                save_read(fresh.item(place), paths[index])
         device = next(model.weave(name).parameters()).device
-        return [memory.to(device) for memory in found if memory is not None]
+        both = zip(found, pieces, strict=True)
+        return [renamed(memory, piece).to(device) for memory, piece in both if memory is not None]
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
 
-    def _put(self, key: str, memory: ReadMemory) -> None:
-        source = memory.sources[0]
-        assert isinstance(source, Excerpt)
-        tensors = {"spans": torch.from_numpy(source.spans)}
-        for index, layer in enumerate(memory.layers):
-            tensors |= {f"keys.{index}": layer.keys, f"values.{index}": layer.values}
-        if memory.copying is not None:
-            tensors |= {"copy_keys": memory.copying.keys, "ids": memory.copying.ids}
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
-        partial.replace(path)
 
-    def _get(self, key: str, weave: str, piece: Piece) -> ReadMemory | None:
-        """An entry; a corrupt one is dropped, and counts as absent."""
-        try:
-            tensors = load_file(self._path(key))
-        except FileNotFoundError:
-            return None
-        except SafetensorError:
-            self._path(key).unlink(missing_ok=True)
-            return None
-        count = sum(name.startswith("keys.") for name in tensors)
-        layers = tuple(KeyValues(tensors[f"keys.{index}"], tensors[f"values.{index}"]) for index in range(count))
-        copying = CopyKeys(tensors["copy_keys"], tensors["ids"]) if "ids" in tensors else None
-        source = Excerpt(piece.text, tensors["spans"].numpy(), piece.name, piece.start)
-        return ReadMemory(weave, layers, (source,), key, copying)
+def renamed(memory: ReadMemory, piece: Piece) -> ReadMemory:
+    """The read memory of a passage whose text may stand in another document now."""
+    (source,) = memory.sources
+    assert isinstance(source, Excerpt)
+    return replace(memory, sources=(replace(source, name=piece.name, start=piece.start),))

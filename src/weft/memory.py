@@ -162,6 +162,8 @@ class ReadMemory:
             ValueError: they are of several weaves.
         """
         first = reads[0]
+        if len(reads) == 1:
+            return first
         if any(read.weave != first.weave or (read.copying is None) != (first.copying is None) for read in reads):
             raise ValueError("only memories of one weave can be laid side by side")
         width = max(read.tokens for read in reads)
@@ -216,6 +218,15 @@ class ReadMemory:
         key = content_hash(self.key, str(index)) if self.key else ""
         copying = None if self.copying is None else self.copying.map(lambda t: t[index : index + 1, :tokens])
         return ReadMemory(self.weave, layers, self.sources[index : index + 1], key, copying)
+
+    def apart(self) -> list[ReadMemory]:
+        """Its items, each in storage of its own, so that one can be kept without the others."""
+
+        def owned(item: ReadMemory) -> ReadMemory:
+            copying = None if item.copying is None else item.copying.map(torch.clone)
+            return replace(item, layers=tuple(layer.map(torch.clone) for layer in item.layers), copying=copying)
+
+        return [self] if len(self) == 1 else [owned(self.item(index)) for index in range(len(self))]
 
     @property
     def tokens(self) -> int:

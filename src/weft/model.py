@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,8 +29,11 @@ from weft.encoders import VisionEncoder
 from weft.errors import WeftError
 from weft.generation import ReadingGenerationMixin
 from weft.hooks import FusionHook, Slot, head_inputs
-from weft.memory import Memory, Placement, ReadMemory
-from weft.plain import PlainDecoder
+from weft.images import load_image, picture_hash, picture_name
+from weft.keeping import renamed
+from weft.memory import Memory, Placement, ReadMemory, content_hash
+from weft.memory_cache import MemoryCache
+from weft.plain import PlainDecoder, version
 from weft.processing import WeftProcessor
 from weft.tasks import Tasks
 from weft.text_encoders import Piece, TextEncoder
@@ -71,6 +75,8 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self._is_stateful = language_model._is_stateful
         self._slot = Slot()
         self.plain = PlainDecoder(self)
+        self.memory_cache = MemoryCache()
+        self._reader_keys: dict[str, tuple[tuple[int, ...], str]] = {}
         for name, fields in config.weaves.items():
             self._attach(Weave(name, WeaveConfig(**fields)))
 
@@ -170,7 +176,15 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             weave: the weave that reads them; the first that reads texts by default.
         """
         name = weave or self.weave_that_reads("texts").name
-        return self.weave(name).read(self.encode_texts(passages, name))
+        pieces = [Piece(one) if isinstance(one, str) else one for one in passages]
+        if not pieces or not self._keeps():
+            return self.weave(name).read(self.encode_texts(pieces, name))
+        reader = self.reader_key(name)
+        reads = self.memory_cache.get_all(
+            [content_hash(reader, piece.text) for piece in pieces],
+            lambda missing: self._read_apart(name, self.encode_texts([pieces[n] for n in missing], name)),
+        )
+        return ReadMemory.concatenate([renamed(read, piece) for read, piece in zip(reads, pieces, strict=True)])
 
     def read(self, memory: Any, weave: str | None = None) -> ReadMemory:
         """Read a memory, or pictures, once: the result serves any number of questions, rows and beams.
@@ -181,9 +195,58 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         """
         if isinstance(memory, ReadMemory):
             return memory
-        if not isinstance(memory, Memory):
-            memory = self.encode(memory, weave)
-        return (self.weave_that_reads("pictures") if weave is None else self.weave(weave)).read(memory)
+        name = (self.weave_that_reads("pictures") if weave is None else self.weave(weave)).name
+        if isinstance(memory, Memory):
+            return self.weave(name).read(memory)
+        pictures = memory if isinstance(memory, (list, tuple)) else [memory]
+        if not self._keeps():
+            return self.weave(name).read(self.encode(pictures, name))
+        return ReadMemory.concatenate(self.read_pictures(pictures, name))
+
+    def read_pictures(self, pictures: Sequence[Any], weave: str | None = None) -> list[ReadMemory]:
+        """Pictures as read memories of one item each; one that is in ``memory_cache`` is not even decoded.
+
+        Args:
+            pictures: paths, bytes, file objects or PIL images.
+            weave: the weave that reads them; the first that reads pictures by default.
+
+        Raises:
+            PictureError: a picture can't be read.
+        """
+        if not pictures:
+            return []
+        name = weave or self.weave_that_reads("pictures").name
+        if not self._keeps():
+            return self.weave(name).read(self.encode(pictures, name)).apart()
+        reader = self.reader_key(name)
+        found = [one if isinstance(one, (str, Path, bytes)) else load_image(one) for one in pictures]
+        reads = self.memory_cache.get_all(
+            [content_hash(reader, _hash(one)) for one in found],
+            lambda missing: self._read_apart(name, self.encode([found[n] for n in missing], name)),
+        )
+        named = zip(reads, pictures, strict=True)
+        return [replace(read, sources=(replace(read.sources[0], name=picture_name(one)),)) for read, one in named]
+
+    @torch.no_grad()
+    def _read_apart(self, weave: str, memory: Memory) -> list[ReadMemory]:
+        """The items of a memory, read, each to be kept for itself."""
+        return self.weave(weave).read(memory).apart()
+
+    def _keeps(self) -> bool:
+        """Whether what is read now may be kept: not by a model that learns, nor in mixed precision."""
+        return not (self.training or torch.is_autocast_enabled(self.device.type))
+
+    def reader_key(self, weave: str) -> str:
+        """A name for all that decides what a weave reads from a picture or a text: what it has learned, its encoder."""
+        parameters = list(self.weave(weave).parameters())
+        state = tuple(number for p in parameters for number in (p.data_ptr(), version(p)))
+        known = self._reader_keys.get(weave)
+        if known is None or known[0] != state:
+            encoder = self.encoder(weave)
+            own = next(encoder.parameters(), parameters[0])
+            parts = (encoder.id, encoder.sha256, repr(getattr(encoder, "reads", "")), str(own.dtype))
+            self._reader_keys[weave] = known = state, content_hash(self.weave(weave).fingerprint(), *parts)
+        return known[1]
 
     def place(self, read: ReadMemory, placement: Placement) -> BatchMemory | None:
         """Lay a read memory out for a batch, to be given to ``forward`` or ``generate`` in ``memories``."""
@@ -356,6 +419,14 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             WeftError: the model has a weave of the same name.
         """
         load_weaves(self, folder)
+
+
+def _hash(picture: Any) -> str:
+    """What a picture holds; of a file that can't be read its name, since decoding will say what is wrong with it."""
+    try:
+        return picture_hash(picture)
+    except OSError:
+        return content_hash("unreadable", str(picture))
 
 
 def _in_order(positions: Int[Tensor, "B I"]) -> Placement:

@@ -54,7 +54,7 @@ class PlainDecoder:
         if not may_be_plain(self.model):
             return None
         tensors = self.model.language_model.state_dict()
-        state = tuple(number for tensor in tensors.values() for number in (tensor.data_ptr(), _version(tensor)))
+        state = tuple(number for tensor in tensors.values() for number in (tensor.data_ptr(), version(tensor)))
         if self._made is None or self._made[0] != state:
             config = self.model.config.get_text_config(decoder=True).to_dict()
             self._made = state, Decoder(config, tensors, self._chosen(tensors))
@@ -78,13 +78,13 @@ class PlainDecoder:
     def _chosen(self, tensors: dict[str, torch.Tensor]) -> Quantize | None:
         """The bits that matrices are packed in."""
         if self.quantize != "auto":
-            return self.quantize  # type: ignore[return-value]
+            return self.quantize
         matrix = next(tensor for name, tensor in tensors.items() if name.endswith("o_proj.weight"))
         exact = matrix.dtype == torch.bfloat16 and fits_exactly(matrix)
         return "int4" if exact else None
 
 
-def _version(tensor: torch.Tensor) -> int:
+def version(tensor: torch.Tensor) -> int:
     """How often a tensor was written to; those made for inference alone don't count."""
     return 0 if tensor.is_inference() else tensor._version
 

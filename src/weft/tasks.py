@@ -170,11 +170,10 @@ class Tasks(ReadingTasks):
         many = list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]
         if not many:
             return []
-        images = [None if isinstance(one, (Memory, ReadMemory)) else load_image(one) for one in many]
         rendered = model.processor.render(about_a_picture(instruction), add_generation_prompt=True)
         prompt, columns, _ = model.processor.tokenize(rendered)
         with torch.inference_mode():
-            reads = _read_each(model, many, images)
+            reads = _read_each(model, many)
             read = reads[0] if len(reads) == 1 else ReadMemory.concatenate(reads)
         held = [[(index, columns[0])] for index in range(len(many))]
         options = {"longest": LONGEST, **options}
@@ -182,10 +181,9 @@ class Tasks(ReadingTasks):
         for index, said in enumerate(respond(model, read, [prompt] * len(many), held, beams=beams, **options)):
             seen = None
             if explain:
-                picture = images[index]
-                if picture is None:
+                if isinstance(many[index], (Memory, ReadMemory)):
                     raise WeftError("explain needs the picture itself, not only its memory; give the picture.")
-                seen = look(model, reads[index], prompt, columns[0], said.tokens, picture)
+                seen = look(model, reads[index], prompt, columns[0], said.tokens, load_image(many[index]))
             captions.append(Caption(said.text, _name(many[index]), said.log_probability, seen))
         return captions if isinstance(pictures, (list, tuple)) else captions[0]
 
@@ -202,15 +200,10 @@ def _text(given: Any) -> str | Path | None:
     return given if isinstance(given, str) and " " in given.strip() and not is_name else None
 
 
-def _read_each(model: WeftModel, given: Sequence[Any], images: Sequence[Image.Image | None]) -> list[ReadMemory]:
+def _read_each(model: WeftModel, given: Sequence[Any]) -> list[ReadMemory]:
     """A read memory of one item for each; pictures are encoded together."""
-    fresh = [image for image in images if image is not None]
-    read = model.read(fresh) if fresh else None
-    items = iter(range(len(fresh)))
-    return [
-        cast(ReadMemory, read).item(next(items)) if image is not None else model.read(one)
-        for one, image in zip(given, images, strict=True)
-    ]
+    fresh = iter(model.read_pictures([one for one in given if not isinstance(one, (Memory, ReadMemory))]))
+    return [model.read(one) if isinstance(one, (Memory, ReadMemory)) else next(fresh) for one in given]
 
 
 def _name(given: Any) -> str:

@@ -291,7 +291,7 @@ class Trainer:
         parameters = list(self.weave.parameters())
         values = self.averages or [parameter.detach() for parameter in parameters]
         if self.initial:
-            values = torch._foreach_lerp(values, self.initial, self.recipe.initial_share)
+            values = list(torch._foreach_lerp(values, self.initial, self.recipe.initial_share))
         return swapped(parameters, values) if self.averages or self.initial else nullcontext()
 
     def _keep(self, averaged: bool = False) -> None:
