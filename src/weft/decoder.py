@@ -29,7 +29,7 @@ FEW = 8
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Language models that :class:`Decoder` computes, by the names that transformers gives them."""
 _STEP = 64
-"""Tokens by which a cache grows."""
+"""Tokens in whole numbers of which a cache grows."""
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:
@@ -82,10 +82,11 @@ class TextCache:
 
     def reserve(self, tokens: int) -> None:
         """Make room for rows of so many tokens."""
-        held = self.blocks[0][0].shape[2]
-        if tokens > held:
-            more = (tokens - held + _STEP - 1) // _STEP * _STEP
-            self.blocks = [tuple(F.pad(t, (0, 0, 0, more)) for t in pair) for pair in self.blocks]  # type: ignore[misc]
+        more = -(-tokens // _STEP) * _STEP - self.blocks[0][0].shape[2]
+        if more > 0:
+            self.blocks = [
+                (F.pad(keys, (0, 0, 0, more)), F.pad(values, (0, 0, 0, more))) for keys, values in self.blocks
+            ]
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep some rows, in a given order, each as often as it is named."""
@@ -103,6 +104,13 @@ class TextCache:
         self.lengths = [*self.lengths, *other.lengths]
         pairs = zip(self.blocks, other.blocks, strict=True)
         self.blocks = [(torch.cat((k, keys)), torch.cat((v, values))) for (k, v), (keys, values) in pairs]
+
+    def first(self, tokens: int) -> TextCache:
+        """A cache of one row that holds the first tokens of this one's first row, in storage of its own."""
+        other = TextCache(self.decoder, 1)
+        other.lengths = [tokens]
+        other.blocks = [(keys[:1, :, :tokens].clone(), values[:1, :, :tokens].clone()) for keys, values in self.blocks]
+        return other
 
     @property
     def bytes(self) -> int:

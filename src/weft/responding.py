@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from weft.batch import BatchMemory
-from weft.errors import WeftError
+from weft.decoder import Decoder
+from weft.errors import DataError, WeftError
 from weft.memory import Placement, ReadMemory
+from weft.rendering import Messages
 from weft.search import Prompt, search
 
 if TYPE_CHECKING:
@@ -73,13 +75,7 @@ def respond(
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     longest = options.pop("max_new_tokens", longest)
-    width = max(map(len, prompts))
-    room = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or width + longest
-    if width + longest > room:
-        raise WeftError(
-            f"The question has {width} tokens; this language model takes {room - longest} at most. Ask in fewer words, "
-            "and give long texts as documents."
-        )
+    _check_room(model, max(map(len, prompts)), longest)
     plain = model.plain.get() if set(options) <= _PLAIN_OPTIONS else None
     if plain is None:
         return _generated(model, read, prompts, held, beams=beams, longest=longest, **options)
@@ -87,10 +83,83 @@ def respond(
     for prompt, items in zip(prompts, held, strict=True):
         placed = None if read is None or not items else _placed_alone(model, read, items)
         texts.append(Prompt(prompt, () if placed is None else (placed,)))
+    return _searched(model, plain, texts, beams=beams, longest=longest, **options)
+
+
+@torch.inference_mode()
+def reply(model: WeftModel, prompt: Prompt, *, beams: int, longest: int, **options: Any) -> Response:
+    """Continue one prompt whose memories have been read; arguments as for :func:`respond`.
+
+    Raises:
+        WeftError: the prompt is longer than the language model takes.
+    """
+    longest = options.pop("max_new_tokens", longest)
+    _check_room(model, len(prompt.tokens), longest)
+    plain = model.plain.get() if set(options) <= _PLAIN_OPTIONS else None
+    if plain is not None:
+        return _searched(model, plain, [prompt], beams=beams, longest=longest, **options)[0]
+    input_ids = torch.tensor([list(prompt.tokens)], device=model.device)
+    options = {"max_new_tokens": longest, "do_sample": False, "num_beams": beams, **options}
+    return _responses(model, input_ids, torch.ones_like(input_ids), list(prompt.memories), options)[0]
+
+
+def _check_room(model: WeftModel, tokens: int, longest: int) -> None:
+    room = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if room is not None and tokens + longest > room:
+        raise WeftError(
+            f"The question has {tokens} tokens; this language model takes {room - longest} at most. Ask in fewer "
+            "words, and give long texts as documents."
+        )
+
+
+def _searched(
+    model: WeftModel,
+    decoder: Decoder,
+    prompts: Sequence[Prompt],
+    *,
+    beams: int,
+    longest: int,
+    bad_words_ids: Sequence[Sequence[int]] = (),
+) -> list[Response]:
+    """Continuations by the plain decoder."""
     weaves = {name: model.weave(name) for name in model.weaves}
-    banned = options.get("bad_words_ids") or ()
-    found = search(plain, weaves, texts, beams=beams, longest=longest, ends=ends_of(model), banned=banned)
+    ends = ends_of(model)
+    found = search(decoder, weaves, prompts, beams=beams, longest=longest, ends=ends, banned=bad_words_ids)
     return [Response(one.tokens, _words(model, one.tokens), one.total) for one in found]
+
+
+@torch.inference_mode()
+def prompt_of(model: WeftModel, messages: Messages) -> Prompt:
+    """A conversation as a prompt that has read its pictures and documents; what was read before is not read again.
+
+    Args:
+        model: the woven model.
+        messages: ``{"role": ..., "content": ...}``, the last one the user's.
+
+    Raises:
+        DataError: a message is not what it should be, or the last one is not the user's.
+        PictureError: a picture can't be read.
+        WeftError: the model has no processor, or no weave that reads what a message holds.
+    """
+    if model.processor is None:
+        raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
+    if not messages or messages[-1].get("role") != "user":
+        raise DataError("A conversation is answered when the user has spoken; its last message must be the user's.")
+    rendered = model.processor.render(messages, add_generation_prompt=True)
+    tokenized = model.processor.tokenize(rendered)
+    placed = []
+    if rendered.pictures:
+        reads = model.read_pictures(rendered.pictures)
+        placed.append(_placed_alone(model, ReadMemory.concatenate(reads), list(enumerate(tokenized.columns))))
+    if rendered.documents:
+        encoder = model.encoder(model.weave_that_reads("texts").name)
+        texts = zip(rendered.documents, tokenized.document_columns, strict=True)
+        cut = [(piece, column) for one, column in texts for piece in encoder.cut(one["text"])]
+        if cut:
+            read = model.read_texts([piece for piece, _ in cut])
+            held = [(index, column) for index, (_, column) in enumerate(cut)]
+            placed.append(_placed_alone(model, read, held))
+    return Prompt(tokenized.ids, tuple(memory for memory in placed if memory is not None))
 
 
 def _placed_alone(model: WeftModel, read: ReadMemory, items: Held) -> BatchMemory | None:
@@ -126,21 +195,31 @@ def _generated(
         ]
         placed = model.place(read, Placement.of(moved))
         memories = [] if placed is None else [placed]
+    options = {"max_new_tokens": longest, "do_sample": False, "num_beams": beams, **options}
+    return _responses(model, input_ids.to(model.device), attention_mask.to(model.device), memories, options)
+
+
+def _responses(
+    model: WeftModel, input_ids: Tensor, attention_mask: Tensor, memories: list[BatchMemory], options: dict[str, Any]
+) -> list[Response]:
+    """What transformers' ``generate`` says."""
     output = model.generate(
-        input_ids.to(model.device),
-        attention_mask=attention_mask.to(model.device),
+        input_ids,
+        attention_mask=attention_mask,
         memories=memories,
-        num_beams=beams,
         return_dict_in_generate=True,
         output_scores=True,
-        **{"max_new_tokens": longest, "do_sample": False, **options},
+        **options,
     )
     chances = model.compute_transition_scores(
-        output.sequences, output.scores, getattr(output, "beam_indices", None), normalize_logits=beams == 1
+        output.sequences,
+        output.scores,
+        getattr(output, "beam_indices", None),
+        normalize_logits=options["num_beams"] == 1,
     )
     responses = []
     for sequence, chance in zip(output.sequences, chances, strict=True):
-        tokens = until_end(model, sequence[width:].tolist())
+        tokens = until_end(model, sequence[input_ids.shape[1] :].tolist())
         total = float(chance[: len(tokens) + 1].clamp(min=-1e4).sum())
         responses.append(Response(tuple(tokens), _words(model, tokens), total))
     return responses

@@ -22,7 +22,7 @@ from weft.instructions import CAPTION, TITLE
 from weft.memory import Memory, ReadMemory
 from weft.reading import ReadingTasks
 from weft.rendering import Messages, about_a_picture
-from weft.responding import respond, until_end
+from weft.responding import prompt_of, reply, respond
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -152,15 +152,9 @@ class Tasks(ReadingTasks):
             >>> messages.append(model.chat(messages))
         """
         model = cast("WeftModel", self)
-        if model.processor is None:
-            raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
-        if not messages or messages[-1].get("role") != "user":
-            raise DataError("A conversation is answered when the user has spoken; its last message must be the user's.")
-        inputs = model.processor.apply_chat_template(messages, add_generation_prompt=True).to(model.device)
-        options = {"max_new_tokens": LONGEST_REPLY, "do_sample": False, "num_beams": beams, **options}
-        output = model.generate(**inputs, **options)
-        said = until_end(model, output[0, inputs["input_ids"].shape[1] :].tolist())
-        return {"role": "assistant", "content": model.processor.decode(said, skip_special_tokens=True).strip()}
+        prompt = prompt_of(model, messages)
+        said = reply(model, prompt, beams=beams, **{"longest": LONGEST_REPLY, **options})
+        return {"role": "assistant", "content": said.text}
 
     def say(self, pictures: Any, instruction: str, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
         """Follow an instruction about each picture."""
