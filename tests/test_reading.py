@@ -11,6 +11,7 @@ from families import language_model
 from woven import open_weave, tokenizer
 
 import weft
+from weft.answering import without_refusing
 from weft.deletion import delete_passages
 from weft.errors import DataError, WeftError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
@@ -74,14 +75,22 @@ def test_answer_that_is_not_said_cites_nothing(model, base, monkeypatch):
     assert (said.text, said.confident, said.citations) == (NOT_SAID, False, ())
 
 
-def test_refuses_where_that_is_likelier_than_not_and_never_by_chance(model, base, monkeypatch):
+def test_refuses_from_the_weaves_threshold_on_and_never_by_chance(model, base, monkeypatch):
     """Which of the two it is depends on the probability of refusing alone, and an answer does not begin like it."""
-    chances = iter([0.6, 0.4])
+    chances = iter([0.6, 0.4, 0.4])
     monkeypatch.setattr("weft.answering.score", lambda *a: torch.tensor([[next(chances)]]).log())
     refused = model.answer("tea", base, max_new_tokens=4, beams=1)
     answered = model.answer("tea", base, max_new_tokens=4, beams=1)
     assert (refused.text, refused.confident, refused.confidence) == (NOT_SAID, False, pytest.approx(0.4))
     assert answered.confident and answered.confidence == pytest.approx(0.6)
+    model.weave("reader").config.refuses_at = 0.3
+    assert not model.answer("tea", base, max_new_tokens=4, beams=1).confident
+
+
+def test_refusal_is_shut_out_with_its_space_and_without(model):
+    """A model that may not say the words as they are would turn to the same words without the space."""
+    usual, unspaced = map(model.processor.decode, without_refusing(model)["bad_words_ids"])
+    assert NOT_SAID.startswith(usual) and unspaced == "Thetext"
 
 
 def test_chance_of_refusing_is_that_of_the_sentence(model, base):

@@ -56,6 +56,7 @@ def test_python_blocks_run_one_after_the_other(place, monkeypatch, shipped_model
 
     monkeypatch.chdir(place)
     monkeypatch.setattr(weft, "load", lambda: shipped_model)
+    monkeypatch.setattr(shipped_model, "memory_cache", shipped_model.memory_cache)
     tensors = {name: torch.randn(1, 4, 16) for name in ("query", "key", "value")}
     names = {**tensors, "mask": torch.ones(4, 4, dtype=torch.bool), "v": torch.randn(9, 768), "t": torch.randn(5, 512)}
     for text in PYTHON:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from weft.config import WeftConfig
     from weft.copying import CopyGate
     from weft.encoders import VisionEncoder, load_vision_encoder
+    from weft.engine import Engine
     from weft.evaluation import evaluate
     from weft.explain import faithfulness
     from weft.fusion import Connector, GatedCrossAttention, Resampler
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from weft.knowledge import KnowledgeBase, Passage
     from weft.making import load, weave
     from weft.memory import Memory, Placement, ReadMemory
+    from weft.memory_cache import MemoryCache
     from weft.model import WeftModel
     from weft.processing import WeftProcessor
     from weft.reading import Answer, Citation, Summary
@@ -50,9 +52,11 @@ __all__ = [
     "CopyGate",
     "CrossAttention",
     "DataError",
+    "Engine",
     "GatedCrossAttention",
     "KnowledgeBase",
     "Memory",
+    "MemoryCache",
     "PartError",
     "Passage",
     "PictureError",
@@ -82,6 +86,7 @@ __all__ = [
 _HOMES = {
     "attention": ("Attention", "CoAttention", "CrossAttention"),
     "encoders": ("VisionEncoder", "load_vision_encoder"),
+    "engine": ("Engine",),
     "evaluation": ("evaluate",),
     "explain": ("faithfulness",),
     "fusion": ("Connector", "GatedCrossAttention", "Resampler"),
@@ -91,6 +96,7 @@ _HOMES = {
     "images": ("load_image",),
     "knowledge": ("KnowledgeBase", "Passage"),
     "memory": ("Memory", "Placement", "ReadMemory"),
+    "memory_cache": ("MemoryCache",),
     "model": ("WeftModel",),
     "processing": ("WeftProcessor",),
     "reading": ("Answer", "Citation", "Summary"),

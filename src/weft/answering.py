@@ -2,7 +2,8 @@
 
 A weave that has learned to say :data:`~weft.instructions.NOT_SAID` says it too often if it is simply let speak: one
 sentence always in the same words beats an answer that could be put in many. So its probability is asked for. Where that
-is below one half the model answers, without that sentence among its choices.
+is below the weave's ``refuses_at`` the model answers, without that sentence among its choices. The threshold is found
+on a dev set, as for SQuAD 2.0 (Rajpurkar et al. 2018).
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ def answer_each(
     refusal = _refusal(model)
     said = respond(model, read, prompts, held, **{**without_refusing(model), **options})
     chances = score(model, read, prompts, held, refusal).sum(1).exp().tolist()
+    threshold = 0.5 if read is None else model.weave(read.weave).config.refuses_at
     return [
-        Answered(response if chance < 0.5 else Response(tuple(refusal), NOT_SAID, math.log(chance)), 1 - chance)
+        Answered(response if chance < threshold else Response(tuple(refusal), NOT_SAID, math.log(chance)), 1 - chance)
         for response, chance in zip(said, chances, strict=True)
     ]
 

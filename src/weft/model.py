@@ -9,7 +9,7 @@ them in one slot for the length of that call, where the hooks find them, and let
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +39,8 @@ from weft.tasks import Tasks
 from weft.text_encoders import Piece, TextEncoder
 from weft.weaving import Reads, Weave, WeaveConfig, decoder_layers
 
+AT_ONCE = 64
+"""Pictures or passages whose features are held at once while they are read."""
 _arrange = torch.compiler.disable(arrange)
 """Laying out a batch is bookkeeping on values, which a compiler would only trip over."""
 
@@ -182,7 +184,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         reader = self.reader_key(name)
         reads = self.memory_cache.get_all(
             [content_hash(reader, piece.text) for piece in pieces],
-            lambda missing: self._read_apart(name, self.encode_texts([pieces[n] for n in missing], name)),
+            lambda missing: self._read_apart(name, self.encode_texts, [pieces[n] for n in missing]),
         )
         return ReadMemory.concatenate([renamed(read, piece) for read, piece in zip(reads, pieces, strict=True)])
 
@@ -222,15 +224,19 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         found = [one if isinstance(one, (str, Path, bytes)) else load_image(one) for one in pictures]
         reads = self.memory_cache.get_all(
             [content_hash(reader, _hash(one)) for one in found],
-            lambda missing: self._read_apart(name, self.encode([found[n] for n in missing], name)),
+            lambda missing: self._read_apart(name, self.encode, [found[n] for n in missing]),
         )
         named = zip(reads, pictures, strict=True)
         return [replace(read, sources=(replace(read.sources[0], name=picture_name(one)),)) for read, one in named]
 
     @torch.no_grad()
-    def _read_apart(self, weave: str, memory: Memory) -> list[ReadMemory]:
-        """The items of a memory, read, each to be kept for itself."""
-        return self.weave(weave).read(memory).apart()
+    def _read_apart(self, weave: str, encode: Callable[..., Memory], what: Sequence[Any]) -> list[ReadMemory]:
+        """Pictures or passages, read, each to be kept for itself; so many at once that features never pile up."""
+        reads: list[ReadMemory] = []
+        for start in range(0, len(what), AT_ONCE):
+            memory = encode(what[start : start + AT_ONCE], weave)
+            reads += self.weave(weave).read(memory).apart()
+        return reads
 
     def _keeps(self) -> bool:
         """Whether what is read now may be kept: not by a model that learns, nor in mixed precision."""

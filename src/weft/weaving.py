@@ -52,6 +52,7 @@ class WeaveConfig:
         copy_width: width in which a copy gate compares; 0 for no copy gate.
         sees: what a text token looks at: ``"all"`` items before it, or only the ``"last"``.
         initial: how the fusion layers started.
+        refuses_at: probability of saying that the text does not say, from which on that is the answer.
     """
 
     layers: list[int]
@@ -75,6 +76,7 @@ class WeaveConfig:
     copy_width: int = 0
     sees: Sees = "all"
     initial: Initial = "identity"
+    refuses_at: float = 0.5
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
