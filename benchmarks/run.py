@@ -61,9 +61,9 @@ def random_memory(model: WeftModel, tokens: int) -> ReadMemory:
 
 def speaker(model: WeftModel, quantize: Any, rows: int = 1, tokens: int = 0) -> Callable[[], float]:
     """Milliseconds that Weft's own decoder takes for a step of some rows, each with a memory of so many tokens."""
-    decoder = PlainDecoder(model, quantize).get()
+    plain = PlainDecoder(model, quantize)
+    decoder, weaves = plain.get(), plain.weaves()
     assert decoder is not None
-    weaves = {name: model.weave(name) for name in model.weaves}
     memories = () if not tokens else (model.place(random_memory(model, tokens), Placement.of([[(0, 0)]])),)
     prompts = [Prompt(list(range(100, 100 + PROMPT)), memories) for _ in range(rows)]
 
@@ -166,7 +166,7 @@ def long_text(model: WeftModel, repeats: int) -> dict[str, Any]:
     question, options = "Who is this about?", {"beams": 1, "max_new_tokens": 32}
     decoder = model.plain.get()
     assert decoder is not None and model.processor is not None
-    weaves = {name: model.weave(name) for name in model.weaves}
+    weaves = model.plain.weaves()
     message = [{"role": "user", "content": f"{words}\n\n{question}"}]
     ids = model.processor.tokenize(model.processor.render(message, add_generation_prompt=True)).ids
     sides = {

@@ -11,8 +11,10 @@ from woven import open_weave, tokenizer, woven
 import weft
 from weft.decoder import FEW, Decoder, TextCache, is_plain
 from weft.errors import WeftError
+from weft.fusion import GatedCrossAttention
 from weft.hooks import head_inputs
 from weft.making import weave
+from weft.packed_weave import PackedFusion, PackedWeave
 from weft.packing import GROUP, ROUNDING, pack
 from weft.plain import PlainDecoder, may_be_plain
 from weft.processing import WeftProcessor
@@ -214,3 +216,48 @@ def test_neighbours_do_not_change_what_a_text_says():
 def test_plain_decoder_refuses_what_it_does_not_know():
     with pytest.raises(WeftError, match="int2"):
         PlainDecoder(woven("llama"), "int2")
+
+
+def fusion_layer(feed_forward: int, kv_heads: int = 2) -> GatedCrossAttention:
+    options = {"heads": 4, "kv_heads": kv_heads, "head_dim": 32, "feed_forward": feed_forward}
+    layer = GatedCrossAttention(hidden_size=64, memory_size=32, **options).to(torch.bfloat16).eval()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.2 if parameter.ndim > 1 else 1 + 0.2 * torch.randn(()))
+    return layer.requires_grad_(False)
+
+
+@pytest.mark.parametrize("tokens", [9, 3000])
+@pytest.mark.parametrize(("feed_forward", "kv_heads"), [(0, 4), (32, 2)])
+def test_packed_fusion_layer_computes_what_the_layer_does(feed_forward, kv_heads, tokens):
+    layer = fusion_layer(feed_forward, kv_heads)
+    memories = [layer.read(torch.randn(1, n, 32).bfloat16()) for n in (tokens, 5)]
+    hidden = torch.randn(3, 1, 64).bfloat16()
+    expected = layer.forward_each(hidden, memories, [2, 1], [None, None])
+    alone = torch.cat([layer(hidden[n : n + 1], memories[n // 2]) for n in range(3)])
+    torch.testing.assert_close(expected, alone, atol=0.02, rtol=0.02)
+    found = PackedFusion(layer).forward_each(hidden, memories, [2, 1], [None, None])
+    assert (found - expected).norm() < 0.03 * (expected - hidden).norm()
+
+
+def test_packed_fusion_layer_leaves_to_the_layer_what_it_does_not_do():
+    """A prompt, many rows, and rows that see a part of their memory: bit for bit the layer's own."""
+    layer = fusion_layer(32)
+    memory, packed = layer.read(torch.randn(1, 9, 32).bfloat16()), PackedFusion(layer)
+    part = torch.ones(1, 1, 9, dtype=torch.bool)
+    part[..., 4:] = False
+    for shape, visible in (((1, 4, 64), None), ((12, 1, 64), None), ((1, 1, 64), part)):
+        hidden = torch.randn(shape).bfloat16()
+        given = hidden, [memory], [shape[0]], [visible]
+        assert torch.equal(packed.forward_each(*given), layer.forward_each(*given))
+
+
+def test_weave_is_packed_with_its_language_model_and_anew_when_it_has_learned():
+    model = quantizable()
+    assert model.plain.weaves()["photos"] is model.weave()
+    model.plain = PlainDecoder(model, "int8")
+    packed = model.plain.weaves()["photos"]
+    assert isinstance(packed, PackedWeave) and model.plain.weaves()["photos"] is packed
+    with torch.no_grad():
+        model.weave().fusion(0).q_proj.weight.mul_(2)
+    assert model.plain.weaves()["photos"] is not packed

@@ -142,7 +142,7 @@ class Engine:
             )
         self.model, self.limits = model, limits or Limits()
         self._decoder: Decoder = decoder
-        self._weaves = {name: model.weave(name) for name in model.weaves}
+        self._weaves = model.plain.weaves()
         self._ends = ends_of(model)
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []

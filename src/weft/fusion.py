@@ -169,12 +169,14 @@ class GatedCrossAttention(nn.Module):
         """
         tokens, looked = hidden.shape[1], []
         for queries, keyvalues, sees in zip(self._queries(hidden).split(counts), memories, visible, strict=True):
+            # Rows that share a memory, and heads that share keys, ask as if they were tokens: nothing is repeated.
+            kv_heads = keyvalues.keys.shape[1]
+            folded = queries.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3, 4)
             mask = _with_own_mask(sees, keyvalues, tokens)
-            folded = queries.transpose(0, 1).flatten(1, 2)[None]  # rows that share a memory ask as one
             if mask is not None:
-                mask = mask.expand(len(queries), -1, -1).flatten(0, 1)[None]
-            found = attention(folded, keyvalues.keys, keyvalues.values, _per_head(mask))
-            looked.append(found[0].unflatten(1, (-1, tokens)).transpose(0, 1))
+                mask = mask.expand(len(queries), -1, -1).flatten(0, 1).repeat(folded.shape[1], 1)[None, None]
+            found = attention(folded.flatten(1, 3)[None], keyvalues.keys, keyvalues.values, mask)
+            looked.append(found.view(folded.shape).permute(2, 0, 1, 3, 4).flatten(1, 2))
         fused = self._taken_up(hidden, torch.cat(looked))
         if all(sees is None for sees in visible):
             return fused

@@ -16,7 +16,10 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from weft.decoder import FAMILIES, Decoder, is_plain
 from weft.errors import WeftError
 from weft.hooks import FusionHook
+from weft.packed_weave import PackedWeave, can_be_packed
 from weft.packing import ROUNDING, Quantize, pack
+from weft.rows import Weaves
+from weft.weaving import Weave
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -47,6 +50,7 @@ class PlainDecoder:
         if quantize not in ("auto", "int8", "int4", None):
             raise WeftError(f"quantize={quantize!r} is not known; give 'int8', 'int4', 'auto' or None.")
         self.model, self.quantize = model, quantize
+        self._packed: dict[str, tuple[tuple[int, ...], PackedWeave]] = {}
         self._made: tuple[tuple[int, ...], Decoder] | None = None
 
     def get(self) -> Decoder | None:
@@ -59,6 +63,19 @@ class PlainDecoder:
             config = self.model.config.get_text_config(decoder=True).to_dict()
             self._made = state, Decoder(config, tensors, self._chosen(tensors))
         return self._made[1]
+
+    def weaves(self) -> Weaves:
+        """The model's weaves for decoding: packed where the decoder is."""
+        return {name: self._weave(name) for name in self.model.weaves}
+
+    def _weave(self, name: str) -> Weave | PackedWeave:
+        weave, decoder = self.model.weave(name), self.get()
+        if decoder is None or decoder.quantize is None or not can_be_packed(weave):
+            return weave
+        state = tuple(number for p in weave.parameters() for number in (p.data_ptr(), version(p)))
+        if name not in self._packed or self._packed[name][0] != state:
+            self._packed[name] = state, PackedWeave(weave)
+        return self._packed[name][1]
 
     def check(self) -> None:
         """Find out whether the model can be quantized as it was asked for.

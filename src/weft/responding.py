@@ -122,9 +122,10 @@ def _searched(
     bad_words_ids: Sequence[Sequence[int]] = (),
 ) -> list[Response]:
     """Continuations by the plain decoder."""
-    weaves = {name: model.weave(name) for name in model.weaves}
     ends = ends_of(model)
-    found = search(decoder, weaves, prompts, beams=beams, longest=longest, ends=ends, banned=bad_words_ids)
+    found = search(
+        decoder, model.plain.weaves(), prompts, beams=beams, longest=longest, ends=ends, banned=bad_words_ids
+    )
     return [Response(one.tokens, _words(model, one.tokens), one.total) for one in found]
 
 

@@ -16,7 +16,11 @@ from torch import Tensor
 
 from weft.batch import BatchMemory
 from weft.memory import KeyValues
+from weft.packed_weave import PackedWeave
 from weft.weaving import Weave
+
+Weaves = Mapping[str, Weave | PackedWeave]
+"""The weaves of a model by their names, as they are or packed for decoding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +44,7 @@ class Reading:
 class _Looking:
     """The rows of a batch that look through one weave."""
 
-    weave: Weave
+    weave: Weave | PackedWeave
     memories: list[BatchMemory]
     counts: list[int]
     visible: list[Bool[Tensor, "1 T S"] | None]
@@ -56,7 +60,7 @@ class Rows:
         columns: columns of the text that are being computed: all of a prompt, or one beyond it.
     """
 
-    def __init__(self, weaves: Mapping[str, Weave], readings: Sequence[Reading], columns: Int[Tensor, " T"]) -> None:
+    def __init__(self, weaves: Weaves, readings: Sequence[Reading], columns: Int[Tensor, " T"]) -> None:
         self.readings = readings
         self._looking: list[_Looking] = []
         self._at: dict[int, list[tuple[_Looking, int]]] = {}

@@ -7,7 +7,7 @@ however many beams continue it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,7 @@ from torch import Tensor
 
 from weft.batch import BatchMemory
 from weft.decoder import Decoder, TextCache
-from weft.rows import Reading, Rows
-from weft.weaving import Weave
+from weft.rows import Reading, Rows, Weaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +47,7 @@ class Continuation:
         return self.total / self.length
 
 
-def read_prompt(
-    decoder: Decoder, weaves: Mapping[str, Weave], prompt: Prompt, cache: TextCache
-) -> Float[Tensor, "1 V"]:
+def read_prompt(decoder: Decoder, weaves: Weaves, prompt: Prompt, cache: TextCache) -> Float[Tensor, "1 V"]:
     """Logits of the word that follows a prompt, what a weave copies mixed in.
 
     Args:
@@ -68,7 +65,7 @@ def read_prompt(
 @torch.inference_mode()
 def search(
     decoder: Decoder,
-    weaves: Mapping[str, Weave],
+    weaves: Weaves,
     prompts: Sequence[Prompt],
     *,
     beams: int,

@@ -1,0 +1,106 @@
+"""A weave for decoding a few rows on a CPU: its fusion layers over packed weights, in few calls.
+
+A decoded token meets each fusion layer with one row of a matrix, where PyTorch's calls cost more than their work and
+reading weights more than multiplying them. :class:`PackedFusion` keeps a layer's matrices in eight bits, gates
+multiplied in, and computes what the layer computes; prompts, many rows, and rows that see a part of their memory only
+take the layer itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weft.copying import CopyGate
+from weft.fusion import GatedCrossAttention
+from weft.memory import KeyValues
+from weft.packing import pack
+from weft.weaving import Weave, WeaveConfig
+
+FEW = 8
+"""Rows up to which packed weights are faster."""
+_MANY_KEYS = 2048
+"""Keys from which on two products are faster for a few queries than PyTorch's fused attention."""
+
+
+class PackedFusion:
+    """A fusion layer for decoding.
+
+    Args:
+        layer: the layer; its weights are copied in eight bits.
+    """
+
+    def __init__(self, layer: GatedCrossAttention) -> None:
+        self.layer, self.q_proj = layer, layer.q_proj
+        dtype = layer.q_proj.weight.dtype
+        self.query = pack(layer.q_proj.weight, "int8", dtype)
+        self.output = pack(layer.o_proj.weight * layer.attention_gate, "int8", dtype)
+        self.hidden_norm, self.q_norm = layer.hidden_norm, layer.q_norm
+        network = layer.feed_forward
+        if network is not None:
+            both = torch.cat((network.gate_proj.weight, network.up_proj.weight))
+            self.gate_up = pack(both, "int8", dtype)
+            self.down = pack(network.down_proj.weight * layer.feed_forward_gate, "int8", dtype)
+
+    def forward_each(
+        self,
+        hidden: Float[Tensor, "R T H"],
+        memories: Sequence[KeyValues],
+        counts: Sequence[int],
+        visible: Sequence[Bool[Tensor, "1 T S"] | None],
+    ) -> Float[Tensor, "R T H"]:
+        """As :meth:`weft.fusion.GatedCrossAttention.forward_each`."""
+        partial = any(sees is not None or one.mask is not None for sees, one in zip(visible, memories, strict=True))
+        if hidden.shape[1] > 1 or len(hidden) > FEW or partial:
+            return self.layer.forward_each(hidden, memories, counts, visible)
+        x, width = hidden[:, 0], self.layer.head_dim
+        queries = self.q_norm(self.query(self.hidden_norm(x)).unflatten(-1, (-1, width)))
+        looked = [
+            _look(own.unflatten(1, (one.keys.shape[1], -1)), one)
+            for own, one in zip(queries.split(counts), memories, strict=True)
+        ]
+        x = x + self.output(looked[0] if len(looked) == 1 else torch.cat(looked))
+        if self.layer.feed_forward is not None:
+            gate, up = self.gate_up(self.layer.feed_forward_norm(x)).chunk(2, -1)
+            x = x + self.down(F.silu(gate) * up)
+        return x[:, None]
+
+
+def _look(queries: Float[Tensor, "R kv_heads G width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
+    """What rows that share a memory find there; query heads that share keys ask as if they were tokens."""
+    rows, kv_heads, group, width = queries.shape
+    asking = queries.transpose(0, 1).flatten(1, 2)[None]
+    if memory.keys.shape[2] < _MANY_KEYS:
+        found = F.scaled_dot_product_attention(asking, memory.keys, memory.values)
+    else:
+        scores = (asking @ memory.keys.mT).float().mul_(1 / math.sqrt(width)).softmax(-1)
+        found = scores.to(memory.values.dtype) @ memory.values
+    return found.view(kv_heads, rows, group, width).transpose(0, 1).reshape(rows, -1)
+
+
+class PackedWeave:
+    """A weave as :class:`weft.rows.Rows` asks for it, with packed fusion layers.
+
+    Args:
+        weave: the weave, in bfloat16 on a CPU.
+    """
+
+    def __init__(self, weave: Weave) -> None:
+        self.name: str = weave.name
+        self.config: WeaveConfig = weave.config
+        self.copy_gate: CopyGate | None = weave.copy_gate
+        self._layers = [PackedFusion(weave.fusion(index)) for index in range(len(weave.layers))]
+
+    def fusion(self, index: int) -> PackedFusion:
+        """One of its fusion layers."""
+        return self._layers[index]
+
+
+def can_be_packed(module: nn.Module) -> bool:
+    """Whether all of a module's weights are bfloat16 on a CPU, as the kernels for packed weights want them."""
+    return all(p.dtype == torch.bfloat16 and p.device.type == "cpu" for p in module.parameters())
