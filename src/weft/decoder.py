@@ -126,9 +126,9 @@ class _Linear:
     bias: Tensor | None
     packed: Packed | None
 
-    def __call__(self, x: Float[Tensor, "B T columns"]) -> Float[Tensor, "B T rows"]:
-        if self.packed is not None and x.shape[0] * x.shape[1] <= FEW:
-            product = self.packed(x.flatten(0, 1)).view(*x.shape[:2], -1)
+    def __call__(self, x: Float[Tensor, "N columns"]) -> Float[Tensor, "N rows"]:
+        if self.packed is not None and len(x) <= FEW:
+            product = self.packed(x)
         elif len(self.weights) == 1:
             product = F.linear(x, self.weights[0])
         else:
@@ -154,6 +154,7 @@ class _Layer:
 class _Step:
     """What all layers of one call share: where tokens stand, and what they may look at."""
 
+    shape: torch.Size
     cosines: Tensor
     sines: Tensor
     mask: Tensor | None
@@ -227,21 +228,22 @@ class Decoder:
             cache: grows by them.
             reader: what the rows read.
         """
-        step = self._step(ids, cache)
-        hidden = F.embedding(ids, self.embeddings)
+        step, shape = self._step(ids, cache), (*ids.shape, -1)
+        hidden = F.embedding(ids.flatten(), self.embeddings)
         looks = reader.layers if reader is not None else frozenset[int]()
         for index, layer in enumerate(self.layers):
             if index in looks:
-                hidden = cast(Reader, reader).look(index, hidden)
-            hidden = hidden + self._attend(self._normal(hidden, layer.attention_norm), layer, cache.blocks[index], step)
+                hidden = cast(Reader, reader).look(index, hidden.view(shape)).flatten(0, 1)
+            found = self._attend(self._normal(hidden, layer.attention_norm), layer, cache.blocks[index], step)
+            hidden = hidden + layer.output(found)
             gate, up = layer.gate_up(self._normal(hidden, layer.feed_forward_norm)).chunk(2, -1)
             hidden = hidden + layer.down(F.silu(gate) * up)
         cache.lengths = [length + ids.shape[1] for length in cache.lengths]
-        return self._normal(hidden[:, -1], self.norm)
+        return self._normal(hidden.view(shape)[:, -1], self.norm)
 
     def logits(self, hidden: Float[Tensor, "B H"]) -> Float[Tensor, "B V"]:
         """What the head makes of hidden states."""
-        return self.head(hidden[:, None])[:, 0]
+        return self.head(hidden)
 
     def _step(self, ids: Int[Tensor, "B T"], cache: TextCache) -> _Step:
         tokens, lengths = ids.shape[1], cache.lengths
@@ -251,27 +253,33 @@ class Decoder:
         even = min(lengths) == max(lengths)
         angles = (places[:1] if even else places).float()[..., None] * self.frequencies
         cosines, sines = angles.cos(), angles.sin()
-        turn = torch.cat((cosines, cosines), -1)[:, None], torch.cat((-sines, sines), -1)[:, None]
+        # Heads stand behind tokens where there is one, and in front of them where there are more.
+        turn = [torch.cat(pair, -1).unsqueeze(1) for pair in ((cosines, cosines), (-sines, sines))]
+        turn = [one[:, 0] if tokens == 1 else one for one in turn]
         first = tokens > 1 and held == tokens
         mask = None
         if not even or (tokens > 1 and not first):
             mask = (torch.arange(held) <= places[..., None])[:, None]
-        if even:
+        rows = torch.arange(len(lengths))
 
-            def write(block: Tensor, new: Tensor) -> None:
+        def write(block: Tensor, new: Tensor) -> None:
+            if tokens == 1 and even:
+                block[:, :, lengths[0]] = new
+            elif tokens == 1:
+                block[rows, :, places[:, 0]] = new
+            elif even:
                 block[:, :, lengths[0] : held] = new
-
-        else:
-            rows = torch.arange(len(lengths))[:, None]
-
-            def write(block: Tensor, new: Tensor) -> None:
-                block[rows, :, places] = new.transpose(1, 2)
+            else:
+                block[rows[:, None], :, places] = new.transpose(1, 2)
 
         dtype = self.embeddings.dtype
-        return _Step(turn[0].to(dtype), turn[1].to(dtype), mask, write, held, first)
+        return _Step(ids.shape, turn[0].to(dtype), turn[1].to(dtype), mask, write, held, first)
 
-    def _attend(self, x: Float[Tensor, "B T H"], layer: _Layer, block: tuple[Tensor, Tensor], step: _Step) -> Tensor:
-        split = layer.qkv(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+    def _attend(self, x: Float[Tensor, "N H"], layer: _Layer, block: tuple[Tensor, Tensor], step: _Step) -> Tensor:
+        """What tokens find in the text so far, ``[N, heads · head_dim]``."""
+        rows, tokens = step.shape
+        split = layer.qkv(x).view(rows, tokens, -1, self.head_dim)
+        split = split[:, 0] if tokens == 1 else split.transpose(1, 2)
         query_key, value = split.tensor_split((self.heads + self.kv_heads,), 1)
         if layer.q_norm is not None:
             query, key = query_key.tensor_split((self.heads,), 1)
@@ -282,15 +290,11 @@ class Decoder:
         step.write(block[0], key)
         step.write(block[1], value)
         keys, values = block[0][:, :, : step.held], block[1][:, :, : step.held]
-        if x.shape[1] > 1:
-            looked = F.scaled_dot_product_attention(
-                query, keys, values, step.mask, is_causal=step.causal, enable_gqa=True
-            )
-        else:  # the query heads that share keys ask as if they were tokens, and nothing is repeated
-            folded = query.view(len(x), self.kv_heads, -1, self.head_dim)
-            looked = F.scaled_dot_product_attention(folded, keys, values, step.mask)
-            looked = looked.view(query.shape)
-        return layer.output(looked.transpose(1, 2).flatten(2))
+        if tokens == 1:  # the query heads that share keys ask as if they were tokens, and nothing is repeated
+            folded = query.view(rows, self.kv_heads, -1, self.head_dim)
+            return F.scaled_dot_product_attention(folded, keys, values, step.mask).view(rows, -1)
+        looked = F.scaled_dot_product_attention(query, keys, values, step.mask, is_causal=step.causal, enable_gqa=True)
+        return looked.transpose(1, 2).reshape(rows * tokens, -1)
 
     def _normal(self, x: Float[Tensor, "*rows width"], weight: Tensor) -> Float[Tensor, "*rows width"]:
         return F.rms_norm(x, x.shape[-1:], weight, self.eps)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weft.copying import CopyGate
-from weft.fusion import GatedCrossAttention
+from weft.fusion import GatedCrossAttention, RMSNorm
 from weft.memory import KeyValues
 from weft.packing import pack
 from weft.weaving import Weave, WeaveConfig
@@ -40,7 +40,6 @@ class PackedFusion:
         dtype = layer.q_proj.weight.dtype
         self.query = pack(layer.q_proj.weight, "int8", dtype)
         self.output = pack(layer.o_proj.weight * layer.attention_gate, "int8", dtype)
-        self.hidden_norm, self.q_norm = layer.hidden_norm, layer.q_norm
         network = layer.feed_forward
         if network is not None:
             both = torch.cat((network.gate_proj.weight, network.up_proj.weight))
@@ -58,29 +57,42 @@ class PackedFusion:
         partial = any(sees is not None or one.mask is not None for sees, one in zip(visible, memories, strict=True))
         if hidden.shape[1] > 1 or len(hidden) > FEW or partial:
             return self.layer.forward_each(hidden, memories, counts, visible)
-        x, width = hidden[:, 0], self.layer.head_dim
-        queries = self.q_norm(self.query(self.hidden_norm(x)).unflatten(-1, (-1, width)))
-        looked = [
-            _look(own.unflatten(1, (one.keys.shape[1], -1)), one)
-            for own, one in zip(queries.split(counts), memories, strict=True)
-        ]
-        x = x + self.output(looked[0] if len(looked) == 1 else torch.cat(looked))
-        if self.layer.feed_forward is not None:
-            gate, up = self.gate_up(self.layer.feed_forward_norm(x)).chunk(2, -1)
+        layer, x = self.layer, hidden[:, 0]
+        queries = self.query(_normal(x, layer.hidden_norm)).view(len(x), -1, layer.head_dim)
+        if isinstance(layer.q_norm, RMSNorm):
+            queries = _normal(queries, layer.q_norm)
+        if len(memories) == 1:
+            looked = _look(queries, memories[0])
+        else:
+            parts = zip(queries.split(counts), memories, strict=True)
+            looked = torch.cat([_look(own, memory) for own, memory in parts])
+        x = x + self.output(looked)
+        if layer.feed_forward is not None:
+            gate, up = self.gate_up(_normal(x, layer.feed_forward_norm)).chunk(2, -1)
             x = x + self.down(F.silu(gate) * up)
         return x[:, None]
 
 
-def _look(queries: Float[Tensor, "R kv_heads G width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
+def _normal(x: Tensor, norm: RMSNorm) -> Tensor:
+    return F.rms_norm(x, norm.normalized_shape, norm.weight, norm.eps)
+
+
+def _look(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
     """What rows that share a memory find there; query heads that share keys ask as if they were tokens."""
-    rows, kv_heads, group, width = queries.shape
-    asking = queries.transpose(0, 1).flatten(1, 2)[None]
+    rows, heads, width = queries.shape
+    kv_heads = memory.keys.shape[1]
+    if rows == 1:
+        asking = queries.view(1, kv_heads, -1, width)
+    else:
+        asking = queries.view(rows, kv_heads, -1, width).transpose(0, 1).flatten(1, 2)[None]
     if memory.keys.shape[2] < _MANY_KEYS:
         found = F.scaled_dot_product_attention(asking, memory.keys, memory.values)
     else:
         scores = (asking @ memory.keys.mT).float().mul_(1 / math.sqrt(width)).softmax(-1)
         found = scores.to(memory.values.dtype) @ memory.values
-    return found.view(kv_heads, rows, group, width).transpose(0, 1).reshape(rows, -1)
+    if rows == 1:
+        return found.reshape(1, -1)
+    return found.view(kv_heads, rows, heads // kv_heads, width).transpose(0, 1).reshape(rows, -1)
 
 
 class PackedWeave:
