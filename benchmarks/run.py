@@ -199,8 +199,8 @@ def training(repeats: int, folder: Path) -> dict[str, Any]:
     )
     trainer = Trainer(recipe)
     stored, encoding = (
-        trainer.feed.pictures,
-        EncodingEveryTime(trainer.feed.pictures.encoder, trainer.feed.pictures.store),
+        trainer.feed.held,
+        EncodingEveryTime(trainer.feed.held.encoder, trainer.feed.held.store),
     )
 
     class Enough(Exception): ...
@@ -210,7 +210,7 @@ def training(repeats: int, folder: Path) -> dict[str, Any]:
 
     def timed(module: Any, optimizer: Any, parts: Any, epoch: int) -> Any:
         name, pictures = ("with the feature store", stored) if trainer.step % 2 else ("encoding every time", encoding)
-        trainer.feed.pictures = pictures
+        trainer.feed.held = pictures
         started = time.perf_counter()
         figures = update(module, optimizer, parts, epoch)
         if trainer.step > 4:
