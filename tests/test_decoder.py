@@ -9,13 +9,13 @@ from PIL import Image
 from woven import open_weave, tokenizer, woven
 
 import weft
-from weft.decoder import FEW, Decoder, TextCache, is_plain
+from weft.decoder import Decoder, TextCache, is_plain
 from weft.errors import WeftError
 from weft.fusion import GatedCrossAttention
 from weft.hooks import head_inputs
 from weft.making import weave
 from weft.packed_weave import PackedFusion, PackedWeave
-from weft.packing import GROUP, ROUNDING, pack
+from weft.packing import FEW, GROUP, ROUNDING, pack
 from weft.plain import PlainDecoder, may_be_plain
 from weft.processing import WeftProcessor
 from weft.responding import respond

@@ -22,10 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from weft.packing import Packed, Quantize, fits, pack
+from weft.packing import FEW, Packed, Quantize, fits, pack
 
-FEW = 8
-"""Tokens up to which packed weights are faster than the weights as they are: from there on computing takes longer."""
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Language models that :class:`Decoder` computes, by the names that transformers gives them."""
 _STEP = 64
@@ -111,11 +109,6 @@ class TextCache:
         other.lengths = [tokens]
         other.blocks = [(keys[:1, :, :tokens].clone(), values[:1, :, :tokens].clone()) for keys, values in self.blocks]
         return other
-
-    @property
-    def bytes(self) -> int:
-        """Memory that keys and values take."""
-        return sum(t.numel() * t.element_size() for pair in self.blocks for t in pair)
 
 
 @dataclass(frozen=True, eq=False)

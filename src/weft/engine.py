@@ -205,12 +205,8 @@ class Engine:
 
     def stream(self, messages: Messages, **options: Any) -> Iterator[str]:
         """As :meth:`generate`, for code that is not asynchronous."""
-        sampling = Sampling(**options)
-        yield from self._stream(self._prepare(messages, sampling), sampling)
-
-    def _stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
-        came: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        job = self._submit(prompt, sampling, came.put)
+        sampling, came = Sampling(**options), queue.SimpleQueue[Any]()
+        job = self._submit(self._prepare(messages, sampling), sampling, came.put)
         pieces = Pieces(self.model, sampling.stop)
         try:
             while not pieces.done:

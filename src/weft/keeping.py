@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from weft.text_encoders import Piece
 
 
+def entry(folder: Path, key: str) -> Path:
+    """The file in which a memory is kept."""
+    return folder / key[:2] / f"{key}.safetensors"
+
+
 def save_read(memory: ReadMemory, path: Path) -> None:
     """Write a read memory; the file appears whole or not at all."""
     tensors: dict[str, torch.Tensor] = {}
@@ -99,7 +104,7 @@ class MemoryKeeper:
         """
         name = weave or model.weave_that_reads("texts").name
         reader = model.reader_key(name)
-        paths = [self._path(content_hash(reader, piece.text)) for piece in pieces]
+        paths = [entry(self.folder, content_hash(reader, piece.text)) for piece in pieces]
         found = [load_read(path, path.stem) for path in paths]
         missing = [index for index, memory in enumerate(found) if memory is None]
         if missing:
@@ -110,9 +115,6 @@ class MemoryKeeper:
         device = next(model.weave(name).parameters()).device
         both = zip(found, pieces, strict=True)
         return [renamed(memory, piece).to(device) for memory, piece in both if memory is not None]
-
-    def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.safetensors"
 
 
 def renamed(memory: ReadMemory, piece: Piece) -> ReadMemory:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from weft.keeping import load_read, save_read
+from weft.keeping import entry, load_read, save_read
 from weft.memory import ReadMemory
 
 MEGABYTE = 2**20
@@ -125,7 +125,7 @@ class MemoryCache:
             self._bytes -= dropped.bytes
 
     def _path(self, key: str) -> Path | None:
-        return None if self.folder is None else self.folder / key[:2] / f"{key}.safetensors"
+        return None if self.folder is None else entry(self.folder, key)
 
     def _from_disk(self, key: str) -> ReadMemory | None:
         path = self._path(key)

@@ -33,7 +33,7 @@ from weft.images import load_image, picture_hash, picture_name
 from weft.keeping import renamed
 from weft.memory import Memory, Placement, ReadMemory, content_hash
 from weft.memory_cache import MemoryCache
-from weft.plain import PlainDecoder, version
+from weft.plain import PlainDecoder, state_of
 from weft.processing import WeftProcessor
 from weft.tasks import Tasks
 from weft.text_encoders import Piece, TextEncoder
@@ -245,7 +245,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
     def reader_key(self, weave: str) -> str:
         """A name for all that decides what a weave reads from a picture or a text: what it has learned, its encoder."""
         parameters = list(self.weave(weave).parameters())
-        state = tuple(number for p in parameters for number in (p.data_ptr(), version(p)))
+        state = state_of(parameters)
         known = self._reader_keys.get(weave)
         if known is None or known[0] != state:
             encoder = self.encoder(weave)

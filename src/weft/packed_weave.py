@@ -19,11 +19,9 @@ from torch.nn import functional as F
 from weft.copying import CopyGate
 from weft.fusion import GatedCrossAttention, RMSNorm
 from weft.memory import KeyValues
-from weft.packing import pack
+from weft.packing import FEW, pack
 from weft.weaving import Weave, WeaveConfig
 
-FEW = 8
-"""Rows up to which packed weights are faster."""
 _MANY_KEYS = 2048
 """Keys from which on two products are faster for a few queries than PyTorch's fused attention."""
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 Quantize = Literal["int8", "int4"]
 """Bits in which a matrix is kept for decoding."""
+FEW = 8
+"""Tokens up to which packed weights are faster than the weights as they are: from there on computing takes longer."""
 GROUP = 32
 """Weights of a row that share a scale and a least value, of 4 bits each."""
 ROUNDING = 2**-7
@@ -46,11 +48,6 @@ class Packed:
         if self.bits == 8:
             return torch._weight_int8pack_mm(x, self.weights, self.scales)
         return torch._weight_int4pack_mm_for_cpu(x, self.weights, GROUP, self.scales)
-
-    @property
-    def bytes(self) -> int:
-        """Memory that it takes."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (self.weights, self.scales))
 
 
 def fits(weight: Tensor, quantize: Quantize) -> bool:

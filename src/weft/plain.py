@@ -7,6 +7,7 @@ way of transformers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,7 +59,7 @@ class PlainDecoder:
         if not may_be_plain(self.model):
             return None
         tensors = self.model.language_model.state_dict()
-        state = tuple(number for tensor in tensors.values() for number in (tensor.data_ptr(), version(tensor)))
+        state = state_of(tensors.values())
         if self._made is None or self._made[0] != state:
             config = self.model.config.get_text_config(decoder=True).to_dict()
             self._made = state, Decoder(config, tensors, self._chosen(tensors))
@@ -66,13 +67,16 @@ class PlainDecoder:
 
     def weaves(self) -> Weaves:
         """The model's weaves for decoding: packed where the decoder is."""
-        return {name: self._weave(name) for name in self.model.weaves}
+        decoder = self.get()
+        packs = decoder is not None and decoder.quantize is not None
+        return {name: self._packed_weave(name) if packs else self.model.weave(name) for name in self.model.weaves}
 
-    def _weave(self, name: str) -> Weave | PackedWeave:
-        weave, decoder = self.model.weave(name), self.get()
-        if decoder is None or decoder.quantize is None or not can_be_packed(weave):
+    def _packed_weave(self, name: str) -> Weave | PackedWeave:
+        """A weave, packed if it can be; anew when it has learned."""
+        weave = self.model.weave(name)
+        if not can_be_packed(weave):
             return weave
-        state = tuple(number for p in weave.parameters() for number in (p.data_ptr(), version(p)))
+        state = state_of(weave.parameters())
         if name not in self._packed or self._packed[name][0] != state:
             self._packed[name] = state, PackedWeave(weave)
         return self._packed[name][1]
@@ -101,9 +105,14 @@ class PlainDecoder:
         return "int4" if exact else None
 
 
-def version(tensor: torch.Tensor) -> int:
-    """How often a tensor was written to; those made for inference alone don't count."""
-    return 0 if tensor.is_inference() else tensor._version
+def state_of(tensors: Iterable[torch.Tensor]) -> tuple[int, ...]:
+    """Where tensors are and how often each was written to, which tells whether they have changed since.
+
+    Those made for inference alone do not count what is written to them.
+    """
+    return tuple(
+        number for tensor in tensors for number in (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+    )
 
 
 def fits_exactly(matrix: torch.Tensor) -> bool:

@@ -19,6 +19,7 @@ from weft.fastpath import Vocabulary
 from weft.memory import Memory, Placement, ReadMemory
 from weft.metrics import CiderD
 from weft.model import WeftModel
+from weft.responding import ends_of
 from weft.sampling import sample
 
 LONGEST = 24
@@ -133,8 +134,7 @@ class SelfCritical:
 
     def _until_end(self, tokens: list[int]) -> list[int]:
         """Tokens up to the one that ends the text, which is learned as well."""
-        ends = self.model.generation_config.eos_token_id
-        found = {ends} if isinstance(ends, int) else set(ends or ())
+        found = ends_of(self.model)
         return next((tokens[: at + 1] for at, token in enumerate(tokens) if token in found), tokens)
 
     def _text(self, tokens: Sequence[int]) -> str:

@@ -61,7 +61,6 @@ class Rows:
     """
 
     def __init__(self, weaves: Weaves, readings: Sequence[Reading], columns: Int[Tensor, " T"]) -> None:
-        self.readings = readings
         self._looking: list[_Looking] = []
         self._at: dict[int, list[tuple[_Looking, int]]] = {}
         for name, weave in weaves.items():
