@@ -13,6 +13,7 @@ from itertools import groupby
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from weft.copying import CopyGate, Shares, mixed
 from weft.fusion import GatedCrossAttention
@@ -35,6 +36,7 @@ class BatchMemory:
         mask: True where a memory token is real, ``[G, S]``; None when all are.
         copying: the tokens as a copy gate finds them, ``[G, S, width]``; None for a weave that does not copy.
         settled: whether all text that is computed stands after all items, as in every step after the prompt.
+        ready: what such text sees, ``[R, 1, S]``, for memories in shapes that never change; None to find it out.
     """
 
     weave: str
@@ -46,6 +48,7 @@ class BatchMemory:
     mask: Bool[Tensor, "G S"] | None = None
     copying: CopyKeys | None = None
     settled: bool = False
+    ready: Bool[Tensor, "R 1 S"] | None = None
 
     @property
     def bytes(self) -> int:
@@ -57,7 +60,24 @@ class BatchMemory:
         rows = self.rows
         if rows is not None:
             rows = (rows[:, None] * times + torch.arange(times, device=rows.device)).flatten()
-        return replace(self, rows=rows, placement=self.placement.repeat_rows(times))
+        ready = None if self.ready is None else self.ready.repeat_interleave(times, 0)
+        return replace(self, rows=rows, placement=self.placement.repeat_rows(times), ready=ready)
+
+    def padded(self, tokens: int) -> BatchMemory:
+        """The same with so many tokens a group, those behind the last one masked, and what is seen of it laid ready."""
+        groups, held = self.owners.shape
+        more = tokens - held
+        real = torch.ones(groups, held, dtype=torch.bool, device=self.owners.device) if self.mask is None else self.mask
+        layers = tuple(
+            KeyValues(F.pad(layer.keys, (0, 0, 0, more)), F.pad(layer.values, (0, 0, 0, more))) for layer in self.layers
+        )
+        copying = self.copying
+        if copying is not None:
+            copying = CopyKeys(F.pad(copying.keys, (0, 0, 0, more)), F.pad(copying.ids, (0, more), value=-1))
+        owners, mask = F.pad(self.owners, (0, more)), F.pad(real, (0, more))
+        padded = replace(self, layers=layers, owners=owners, mask=mask, copying=copying)
+        first = torch.zeros(1, dtype=torch.long, device=mask.device)
+        return replace(padded, ready=padded.after_prompt().visible(first))
 
     def after_prompt(self) -> BatchMemory:
         """The same for text that stands after all items."""
@@ -69,6 +89,8 @@ class BatchMemory:
         Args:
             columns: the columns of ``input_ids`` that are being computed.
         """
+        if self.settled and self.ready is not None:
+            return self.ready
         placement = self.placement
         real = self.mask is None and self.owners.numel() > 0
         everything = self.settled and real and bool((placement.items >= 0).all())

@@ -15,9 +15,13 @@ from torch import Tensor
 from transformers import GenerationMixin
 
 from weft.batch import BatchMemory
+from weft.static import bucket, is_static
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
+
+_SETTLES_CACHE = {"assistant_model", "cache", "cache_implementation", "past_key_values", "use_cache"}
+"""Options with which a caller decides about the cache."""
 
 
 class ReadingGenerationMixin(GenerationMixin):
@@ -34,6 +38,10 @@ class ReadingGenerationMixin(GenerationMixin):
         documents = (kwargs.pop(f"document_{name}", None) for name in ("ids", "mask", "positions"))
         found = [*(kwargs.pop("memories", None) or ()), seen, model.see_texts(*documents)]
         memories = [memory for memory in found if memory is not None]
+        if model.static is not None and not _SETTLES_CACHE & kwargs.keys():
+            kwargs |= model.static.options(model)
+        if is_static(kwargs):
+            memories = [memory.padded(bucket(memory.owners.shape[1])) for memory in memories]
         return super().generate(inputs, *args, memories=memories, **kwargs)
 
     def prepare_inputs_for_generation(
@@ -56,8 +64,13 @@ class ReadingGenerationMixin(GenerationMixin):
         kwargs["memories"] = [memory.repeat_rows(expand_size) for memory in kwargs.get("memories") or ()]
         return super()._expand_inputs_for_generation(expand_size, *args, **kwargs)
 
-    def _prepare_cache_for_generation(self, *args: Any, **kwargs: Any) -> Any:
-        return cast("WeftModel", self).language_model._prepare_cache_for_generation(*args, **kwargs)
+    def _prepare_cache_for_generation(
+        self, config: Any, model_kwargs: Any, mode: Any, batch_size: int, max_cache_length: int
+    ) -> Any:
+        if config.max_cache_len is not None and max_cache_length > config.max_cache_len:
+            max_cache_length = bucket(max_cache_length)  # so that a longer text does not bring a length of its own
+        language_model = cast("WeftModel", self).language_model
+        return language_model._prepare_cache_for_generation(config, model_kwargs, mode, batch_size, max_cache_length)
 
     def _update_model_kwargs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
         return cast("WeftModel", self).language_model._update_model_kwargs_for_generation(*args, **kwargs)

@@ -9,7 +9,7 @@ them in one slot for the length of that call, where the hooks find them, and let
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from weft.memory import Memory, Placement, ReadMemory, content_hash
 from weft.memory_cache import MemoryCache
 from weft.plain import PlainDecoder, state_of
 from weft.processing import WeftProcessor
+from weft.static import StaticDecoding, decode_two, empty_memory
 from weft.tasks import Tasks
 from weft.text_encoders import Piece, TextEncoder
 from weft.weaving import Reads, Weave, WeaveConfig, decoder_layers
@@ -77,6 +78,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self._is_stateful = language_model._is_stateful
         self._slot = Slot()
         self.plain = PlainDecoder(self)
+        self.static: StaticDecoding | None = None
         self.memory_cache = MemoryCache()
         self._reader_keys: dict[str, tuple[tuple[int, ...], str]] = {}
         for name, fields in config.weaves.items():
@@ -257,6 +259,42 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
     def place(self, read: ReadMemory, placement: Placement) -> BatchMemory | None:
         """Lay a read memory out for a batch, to be given to ``forward`` or ``generate`` in ``memories``."""
         return _arrange(read, placement, self.weave(read.weave).config.sees)
+
+    # Compiling
+
+    def compile_decoding(self, tokens: int = 1024, *, backend: str = "inductor") -> None:
+        """From now on ``generate`` decodes in shapes that never change, compiled once (CUDA graphs on a GPU).
+
+        The first call of each shape compiles, which takes from seconds to minutes; see :meth:`warm_up`. A model that
+        can't be compiled, or a machine without a compiler, goes on as before, with a warning.
+
+        Args:
+            tokens: tokens that the cache holds, of prompt and response; longer texts get one that is a power of two.
+            backend: what compiles, as for ``torch.compile``.
+        """
+        self.static = StaticDecoding(tokens, backend)
+
+    @torch.no_grad()
+    def warm_up(self, *, rows: int = 1, beams: int = 1, memory: Mapping[str, int] | None = None) -> None:
+        """Compile now what questions of these shapes would compile.
+
+        Args:
+            rows: questions at once.
+            beams: beams of each.
+            memory: tokens that each row reads, by weave, as in ``{"photos": 81}``; up to the next power of two all
+                share what is compiled for one.
+
+        Raises:
+            WeftError: nothing is to be compiled, or the model has no such weave.
+        """
+        if self.static is None:
+            raise WeftError("Nothing is to be compiled; call compile_decoding() first.")
+        placement = Placement.of([[(row, 0)] for row in range(rows)])
+        placed = [
+            self.place(empty_memory(self.weave(name), rows, tokens), placement)
+            for name, tokens in (memory or {}).items()
+        ]
+        decode_two(self, rows, memories=[one for one in placed if one is not None], beams=beams)
 
     def forward(
         self,

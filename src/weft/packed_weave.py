@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weft.copying import CopyGate
+from weft.decoder import Norm
 from weft.fusion import GatedCrossAttention, RMSNorm
 from weft.memory import KeyValues
 from weft.packing import FEW, pack
@@ -36,10 +37,13 @@ class PackedFusion:
     def __init__(self, layer: GatedCrossAttention) -> None:
         self.layer, self.q_proj = layer, layer.q_proj
         dtype = layer.q_proj.weight.dtype
+        self.hidden_norm = _norm(layer.hidden_norm)
+        self.q_norm = _norm(layer.q_norm) if isinstance(layer.q_norm, RMSNorm) else None
         self.query = pack(layer.q_proj.weight, "int8", dtype)
         self.output = pack(layer.o_proj.weight * layer.attention_gate, "int8", dtype)
         network = layer.feed_forward
         if network is not None:
+            self.feed_forward_norm = _norm(layer.feed_forward_norm)
             both = torch.cat((network.gate_proj.weight, network.up_proj.weight))
             self.gate_up = pack(both, "int8", dtype)
             self.down = pack(network.down_proj.weight * layer.feed_forward_gate, "int8", dtype)
@@ -56,9 +60,9 @@ class PackedFusion:
         if hidden.shape[1] > 1 or len(hidden) > FEW or partial:
             return self.layer.forward_each(hidden, memories, counts, visible)
         layer, x = self.layer, hidden[:, 0]
-        queries = self.query(_normal(x, layer.hidden_norm)).view(len(x), -1, layer.head_dim)
-        if isinstance(layer.q_norm, RMSNorm):
-            queries = _normal(queries, layer.q_norm)
+        queries = self.query(self.hidden_norm(x)).view(len(x), -1, layer.head_dim)
+        if self.q_norm is not None:
+            queries = self.q_norm(queries)
         if len(memories) == 1:
             looked = _look(queries, memories[0])
         else:
@@ -66,13 +70,14 @@ class PackedFusion:
             looked = torch.cat([_look(own, memory) for own, memory in parts])
         x = x + self.output(looked)
         if layer.feed_forward is not None:
-            gate, up = self.gate_up(_normal(x, layer.feed_forward_norm)).chunk(2, -1)
+            gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, -1)
             x = x + self.down(F.silu(gate) * up)
         return x[:, None]
 
 
-def _normal(x: Tensor, norm: RMSNorm) -> Tensor:
-    return F.rms_norm(x, norm.normalized_shape, norm.weight, norm.eps)
+def _norm(norm: RMSNorm) -> Norm:
+    assert norm.eps is not None
+    return Norm(norm.weight, norm.eps)
 
 
 def _look(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Tensor, "R inner"]:

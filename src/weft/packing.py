@@ -7,6 +7,7 @@ every :data:`GROUP` weights of a row, or eight bits with a scale for every row. 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,9 @@ from torch import Tensor
 
 Quantize = Literal["int8", "int4"]
 """Bits in which a matrix is kept for decoding."""
-FEW = 8
+NATIVE = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+"""Whether this processor multiplies bfloat16 itself (AVX-512 or AMX); without, such products take many times longer."""
+FEW = 8 if NATIVE else sys.maxsize
 """Tokens up to which packed weights are faster than the weights as they are: from there on computing takes longer."""
 GROUP = 32
 """Weights of a row that share a scale and a least value, of 4 bits each."""
