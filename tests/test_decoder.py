@@ -240,8 +240,9 @@ def test_packed_fusion_layer_computes_what_the_layer_does(feed_forward, kv_heads
     assert (found - expected).norm() < 0.03 * (expected - hidden).norm()
 
 
-def test_packed_fusion_layer_leaves_to_the_layer_what_it_does_not_do():
+def test_packed_fusion_layer_leaves_to_the_layer_what_it_does_not_do(monkeypatch):
     """A prompt, many rows, and rows that see a part of their memory: bit for bit the layer's own."""
+    monkeypatch.setattr("weft.packed_weave.FEW", 8)
     layer = fusion_layer(32)
     memory, packed = layer.read(torch.randn(1, 9, 32).bfloat16()), PackedFusion(layer)
     part = torch.ones(1, 1, 9, dtype=torch.bool)

@@ -65,6 +65,14 @@ class Reader(Protocol):
         ...
 
 
+class Compiled(Protocol):
+    """A decoder's steps of one token, compiled."""
+
+    def __call__(self, ids: Int[Tensor, "B 1"], cache: TextCache, reader: Reader | None) -> Tensor | None:
+        """The hidden states; None where these rows, or what they read, are not what was compiled."""
+        ...
+
+
 class TextCache:
     """Keys and values of the text so far: rows of lengths of their own in one block a layer.
 
@@ -120,7 +128,7 @@ class _Linear:
     packed: Packed | None
 
     def __call__(self, x: Float[Tensor, "N columns"]) -> Float[Tensor, "N rows"]:
-        if self.packed is not None and len(x) <= FEW:
+        if self.packed is not None and x.shape[0] <= FEW:
             product = self.packed(x)
         elif len(self.weights) == 1:
             product = F.linear(x, self.weights[0])
@@ -146,7 +154,7 @@ class Norm:
 
     def __call__(self, x: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         width = len(self.weight)
-        if x.numel() > width:
+        if x.numel() > width or torch.compiler.is_compiling():  # a compiler makes one kernel of it by itself
             return F.rms_norm(x, (width,), self.weight, self.eps)
         return F.layer_norm(torch.cat((x, -x), -1), (2 * width,), self.twice, None, self.eps)[..., :width]
 
@@ -166,10 +174,10 @@ class _Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
+class Step:
     """What all layers of one call share: where tokens stand, and what they may look at."""
 
-    shape: torch.Size
+    shape: tuple[int, int]
     cosines: Tensor
     sines: Tensor
     mask: Tensor | None
@@ -198,6 +206,7 @@ class Decoder:
         self.embeddings = named["embed_tokens.weight"]
         self.norm = Norm(named["norm.weight"], eps)
         self.quantize = quantize
+        self.compiled: Compiled | None = None
         head = named.get("lm_head.weight", self.embeddings)
         # Embeddings are read a row at a time; as the head they are the largest matrix, for which 4 bits are too few.
         packed_head = None if quantize is None else pack(head, "int8", head.dtype)
@@ -247,24 +256,36 @@ class Decoder:
             cache: grows by them.
             reader: what the rows read.
         """
-        step, shape = self._step(ids, cache), (*ids.shape, -1)
-        hidden = F.embedding(ids.flatten(), self.embeddings)
+        if self.compiled is not None and ids.shape[1] == 1:
+            found = self.compiled(ids, cache, reader)
+            if found is not None:
+                cache.lengths = [length + 1 for length in cache.lengths]
+                return found
+        step = self._step(ids, cache)
+        found = self.through(ids, step, cache.blocks, reader)
+        cache.lengths = [length + ids.shape[1] for length in cache.lengths]
+        return found
+
+    def through(
+        self, ids: Int[Tensor, "B T"], step: Step, blocks: Sequence[tuple[Tensor, Tensor]], reader: Reader | None
+    ) -> Float[Tensor, "B H"]:
+        """The last token's hidden state, and keys and values written to the blocks of a cache."""
+        hidden, shape = F.embedding(ids.flatten(), self.embeddings), (*ids.shape, -1)
         looks = reader.layers if reader is not None else frozenset[int]()
         for index, layer in enumerate(self.layers):
             if index in looks:
                 hidden = cast(Reader, reader).look(index, hidden.view(shape)).flatten(0, 1)
-            found = self._attend(layer.attention_norm(hidden), layer, cache.blocks[index], step)
+            found = self._attend(layer.attention_norm(hidden), layer, blocks[index], step)
             hidden = hidden + layer.output(found)
             gate, up = layer.gate_up(layer.feed_forward_norm(hidden)).chunk(2, -1)
             hidden = hidden + layer.down(F.silu(gate) * up)
-        cache.lengths = [length + ids.shape[1] for length in cache.lengths]
         return self.norm(hidden.view(shape)[:, -1])
 
     def logits(self, hidden: Float[Tensor, "B H"]) -> Float[Tensor, "B V"]:
         """What the head makes of hidden states."""
         return self.head(hidden)
 
-    def _step(self, ids: Int[Tensor, "B T"], cache: TextCache) -> _Step:
+    def _step(self, ids: Int[Tensor, "B T"], cache: TextCache) -> Step:
         tokens, lengths = ids.shape[1], cache.lengths
         held = max(lengths) + tokens
         cache.reserve(held)
@@ -292,9 +313,29 @@ class Decoder:
                 block[rows[:, None], :, places] = new.transpose(1, 2)
 
         dtype = self.embeddings.dtype
-        return _Step(ids.shape, turn[0].to(dtype), turn[1].to(dtype), mask, write, held, first)
+        return Step((len(lengths), tokens), turn[0].to(dtype), turn[1].to(dtype), mask, write, held, first)
 
-    def _attend(self, x: Float[Tensor, "N H"], layer: _Layer, block: tuple[Tensor, Tensor], step: _Step) -> Tensor:
+    def one_token(self, places: Int[Tensor, " B"], room: int) -> Step:
+        """A step of one token a row, in shapes that do not depend on where the rows stand.
+
+        Args:
+            places: where each row's token stands.
+            room: tokens for which a row has room, all of which are looked at, those to come masked.
+        """
+        angles = places[:, None].float() * self.frequencies
+        cosines, sines = angles.cos(), angles.sin()
+        turn = [torch.cat(pair, -1).unsqueeze(1) for pair in ((cosines, cosines), (-sines, sines))]
+        count = places.shape[0]  # not its length, which an exporter would take for a constant
+        rows = torch.arange(count)
+
+        def write(block: Tensor, new: Tensor) -> None:
+            block[rows, :, places] = new
+
+        mask = (torch.arange(room) <= places[:, None])[:, None, None]
+        cosines, sines = (one.to(self.embeddings.dtype) for one in turn)
+        return Step((count, 1), cosines, sines, mask, write, room, False)
+
+    def _attend(self, x: Float[Tensor, "N H"], layer: _Layer, block: tuple[Tensor, Tensor], step: Step) -> Tensor:
         """What tokens find in the text so far, ``[N, heads · head_dim]``."""
         rows, tokens = step.shape
         split = layer.qkv(x).view(rows, tokens, -1, self.head_dim)

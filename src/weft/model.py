@@ -35,7 +35,7 @@ from weft.memory import Memory, Placement, ReadMemory, content_hash
 from weft.memory_cache import MemoryCache
 from weft.plain import PlainDecoder, state_of
 from weft.processing import WeftProcessor
-from weft.static import StaticDecoding, decode_two, empty_memory
+from weft.static import StaticDecoding, decode_two, empty_memory, say_not_compiled
 from weft.tasks import Tasks
 from weft.text_encoders import Piece, TextEncoder
 from weft.weaving import Reads, Weave, WeaveConfig, decoder_layers
@@ -276,7 +276,11 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     @torch.no_grad()
     def warm_up(self, *, rows: int = 1, beams: int = 1, memory: Mapping[str, int] | None = None) -> None:
-        """Compile now what questions of these shapes would compile.
+        """Compile now what questions of these shapes need, or load what was compiled before.
+
+        Where :mod:`weft.decoder` decodes over packed weights, as ``caption``, ``ask`` and the engine do for the default
+        model on a CPU, its steps are compiled here and nowhere else: for one row, or up to eight, that read nothing or
+        share one memory of fewer than 2,048 tokens. For every other model it is ``generate`` that is compiled.
 
         Args:
             rows: questions at once.
@@ -289,11 +293,15 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         """
         if self.static is None:
             raise WeftError("Nothing is to be compiled; call compile_decoding() first.")
+        held = {self.weave(name).name: tokens for name, tokens in (memory or {}).items()}
+        try:
+            if self.plain.warm_up(rows * beams, held or [""]):
+                return
+        except RuntimeError as error:
+            say_not_compiled(error)
+            return
         placement = Placement.of([[(row, 0)] for row in range(rows)])
-        placed = [
-            self.place(empty_memory(self.weave(name), rows, tokens), placement)
-            for name, tokens in (memory or {}).items()
-        ]
+        placed = [self.place(empty_memory(self.weave(name), rows, tokens), placement) for name, tokens in held.items()]
         decode_two(self, rows, memories=[one for one in placed if one is not None], beams=beams)
 
     def forward(

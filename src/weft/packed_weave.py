@@ -9,7 +9,7 @@ take the layer itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,7 +23,7 @@ from weft.memory import KeyValues
 from weft.packing import FEW, pack
 from weft.weaving import Weave, WeaveConfig
 
-_MANY_KEYS = 2048
+MANY_KEYS = 2048
 """Keys from which on two products are faster for a few queries than PyTorch's fused attention."""
 
 
@@ -59,16 +59,27 @@ class PackedFusion:
         partial = any(sees is not None or one.mask is not None for sees, one in zip(visible, memories, strict=True))
         if hidden.shape[1] > 1 or len(hidden) > FEW or partial:
             return self.layer.forward_each(hidden, memories, counts, visible)
+        if len(memories) == 1:
+            return self.step(hidden, lambda queries: look(queries, memories[0]))
+
+        def each(queries: Tensor) -> Tensor:
+            parts = zip(queries.split(counts), memories, strict=True)
+            return torch.cat([look(own, memory) for own, memory in parts])
+
+        return self.step(hidden, each)
+
+    def step(self, hidden: Float[Tensor, "R 1 H"], looking: Callable[[Tensor], Tensor]) -> Float[Tensor, "R 1 H"]:
+        """One token of each row.
+
+        Args:
+            hidden: hidden states.
+            looking: what queries, ``[R, heads, width]``, find in their memories, ``[R, heads · width]``.
+        """
         layer, x = self.layer, hidden[:, 0]
-        queries = self.query(self.hidden_norm(x)).view(len(x), -1, layer.head_dim)
+        queries = self.query(self.hidden_norm(x)).view(x.shape[0], -1, layer.head_dim)
         if self.q_norm is not None:
             queries = self.q_norm(queries)
-        if len(memories) == 1:
-            looked = _look(queries, memories[0])
-        else:
-            parts = zip(queries.split(counts), memories, strict=True)
-            looked = torch.cat([_look(own, memory) for own, memory in parts])
-        x = x + self.output(looked)
+        x = x + self.output(looking(queries))
         if layer.feed_forward is not None:
             gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, -1)
             x = x + self.down(F.silu(gate) * up)
@@ -80,7 +91,7 @@ def _norm(norm: RMSNorm) -> Norm:
     return Norm(norm.weight, norm.eps)
 
 
-def _look(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
+def look(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
     """What rows that share a memory find there; query heads that share keys ask as if they were tokens."""
     rows, heads, width = queries.shape
     kv_heads = memory.keys.shape[1]
@@ -88,7 +99,7 @@ def _look(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[T
         asking = queries.view(1, kv_heads, -1, width)
     else:
         asking = queries.view(rows, kv_heads, -1, width).transpose(0, 1).flatten(1, 2)[None]
-    if memory.keys.shape[2] < _MANY_KEYS:
+    if memory.keys.shape[2] < MANY_KEYS:
         found = F.scaled_dot_product_attention(asking, memory.keys, memory.values)
     else:
         scores = (asking @ memory.keys.mT).float().mul_(1 / math.sqrt(width)).softmax(-1)

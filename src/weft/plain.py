@@ -8,7 +8,7 @@ way of transformers.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -80,6 +80,27 @@ class PlainDecoder:
         if name not in self._packed or self._packed[name][0] != state:
             self._packed[name] = state, PackedWeave(weave)
         return self._packed[name][1]
+
+    def warm_up(self, rows: int, weaves: Iterable[str]) -> bool:
+        """Compile the decoder's steps for so many rows that share a memory of a weave, for each weave; a weave without
+        a name stands for rows that read nothing.
+
+        Returns:
+            Whether the decoder is one whose steps are compiled: it is, if it is packed.
+
+        Raises:
+            RuntimeError: they can't be compiled here.
+        """
+        from weft.compiled import CompiledSteps
+
+        decoder = self.get()
+        if decoder is None or decoder.quantize is None:
+            return False
+        steps = CompiledSteps(decoder, self.weaves()) if decoder.compiled is None else decoder.compiled
+        for weave in weaves:
+            cast(CompiledSteps, steps).prepare(rows, weave)
+        decoder.compiled = steps
+        return True
 
     def check(self) -> None:
         """Find out whether the model can be quantized as it was asked for.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -51,6 +52,18 @@ class _Looking:
     rows: Int[Tensor, " R"] | None
 
 
+class Shared(NamedTuple):
+    """A memory that all rows of a batch look at, and the weave through which they do."""
+
+    weave: Weave | PackedWeave
+    memory: BatchMemory
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the memory."""
+        return self.memory.layers[0].keys.shape[2]
+
+
 class Rows:
     """The rows of one call of a decoder, and what they read; a :class:`weft.decoder.Reader`.
 
@@ -83,6 +96,15 @@ class Rows:
                 for index, layer in enumerate(weave.config.layers):
                     self._at.setdefault(layer, []).append((looking, index))
         self.layers = frozenset(self._at)
+
+    def shared(self) -> Shared | None:
+        """The memory that all rows look at whole, if there is no other."""
+        if len(self._looking) != 1:
+            return None
+        (looking,) = self._looking
+        if looking.rows is not None or len(looking.memories) > 1 or looking.visible[0] is not None:
+            return None
+        return Shared(looking.weave, looking.memories[0])
 
     def look(self, layer: int, hidden: Float[Tensor, "B T H"]) -> Float[Tensor, "B T H"]:
         """Hidden states in front of a decoder layer, the rows that read something there having looked at it."""

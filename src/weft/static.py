@@ -117,7 +117,12 @@ class StaticDecoding:
         try:
             decode_two(model, 1, **self._chosen(model))
         except _NO_COMPILER as error:
-            reason = " ".join(str(error).split("\n")[:2])
-            warnings.warn(f"Decoding goes on as before, since it can't be compiled here: {reason}", stacklevel=2)
+            say_not_compiled(error)
             return False
         return True
+
+
+def say_not_compiled(error: Exception) -> None:
+    """Warn that decoding goes on without being compiled."""
+    reason = " ".join(str(error).split("\n")[:2])
+    warnings.warn(f"Decoding goes on as before, since it can't be compiled here: {reason}", stacklevel=3)
