@@ -7,11 +7,13 @@ import torch
 from families import language_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 from woven import memory, open_weave, reader, tokenizer, woven
 
 from weft.attention import attention
 from weft.batch import arrange
 from weft.choosing import look, narrowed
+from weft.cli import app
 from weft.engine import Engine
 from weft.errors import WeftError
 from weft.evaluation import evaluate
@@ -244,8 +246,9 @@ def test_answers_and_summaries_look_at_the_most_promising_passages(both):
     assert both.answer(question, PASSAGES, top_memory=4) == every
     assert some.log_probability != every.log_probability
     text = "\n\n".join(PASSAGES * 40)
-    assert both.summarize(text, explain=True, top_memory=1, longest=5).leaning is not None
-    assert both.title_text(text, top_memory=1, longest=5).log_probability != both.title(text, longest=5).log_probability
+    assert both.summarize(text, explain=True, top_memory=1, max_new_tokens=5).leaning is not None
+    titles = [both.title(text, beams=1, max_new_tokens=5, top_memory=top) for top in (1, None)]
+    assert titles[0].log_probability != titles[1].log_probability
 
 
 @pytest.mark.parametrize("top", [0, -3])
@@ -263,6 +266,12 @@ def test_fewer_than_one_is_refused(both, top):
     for call in wrong:
         with pytest.raises(WeftError, match=f"top_memory={top}: give at least 1"):
             call()
+
+
+@pytest.mark.parametrize("command", [["answer", "Who?", "--knowledge", "."], ["summarize", "a.txt"], ["evaluate", "a"]])
+def test_fewer_than_one_is_wrong_use_on_the_command_line(command):
+    result = CliRunner().invoke(app, [*command, "--top-memory", "0"])
+    assert result.exit_code == 2 and "--top-memory" in result.output
 
 
 # A needle
