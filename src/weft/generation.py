@@ -33,8 +33,8 @@ class ReadingGenerationMixin(GenerationMixin):
         model = cast("WeftModel", self)
         top = kwargs.pop("top_memory", None)
         seen = model.see(kwargs.pop("pixel_values", None), kwargs.pop("image_positions", None), top)
-        documents = (kwargs.pop(f"document_{name}", None) for name in ("ids", "mask", "positions"))
-        found = [*(kwargs.pop("memories", None) or ()), seen, model.see_texts(*documents, top)]
+        ids, mask, positions = (kwargs.pop(f"document_{name}", None) for name in ("ids", "mask", "positions"))
+        found = [*(kwargs.pop("memories", None) or ()), seen, model.see_texts(ids, mask, positions, top)]
         memories = [memory for memory in found if memory is not None]
         return super().generate(inputs, *args, memories=memories, **kwargs)
 
