@@ -37,6 +37,8 @@ def answer_each(
     read: ReadMemory | None,
     prompts: Sequence[Sequence[int]],
     held: Sequence[Held],
+    *,
+    top_memory: int | None = None,
     **options: Any,
 ) -> list[Answered]:
     """Answer questions, or say that what was read does not.
@@ -46,14 +48,15 @@ def answer_each(
         read: the memory.
         prompts: tokens of each question's prompt.
         held: for each the items that it holds.
+        top_memory: as for :func:`~weft.responding.respond`.
         **options: for :func:`~weft.responding.respond`.
 
     Raises:
         WeftError: a question is longer than the language model takes.
     """
     refusal = _refusal(model)
-    said = respond(model, read, prompts, held, **{**without_refusing(model), **options})
-    chances = score(model, read, prompts, held, refusal).sum(1).exp().tolist()
+    said = respond(model, read, prompts, held, top_memory=top_memory, **{**without_refusing(model), **options})
+    chances = score(model, read, prompts, held, refusal, top_memory).sum(1).exp().tolist()
     threshold = 0.5 if read is None else model.weave(read.weave).config.refuses_at
     return [
         Answered(response if chance < threshold else Response(tuple(refusal), NOT_SAID, math.log(chance)), 1 - chance)

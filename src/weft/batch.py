@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from weft.choosing import check_top, with_items
 from weft.copying import CopyGate, Shares, mixed
 from weft.fusion import GatedCrossAttention
 from weft.memory import CopyKeys, KeyValues, Placement, ReadMemory, Sees
@@ -168,20 +169,24 @@ class BatchMemory:
         return logits.index_copy(0, rows, mixed(logits[rows], shares, ids))
 
 
-def arrange(read: ReadMemory, placement: Placement, sees: Sees = "all") -> BatchMemory | None:
+def arrange(read: ReadMemory, placement: Placement, sees: Sees = "all", top: int | None = None) -> BatchMemory | None:
     """Lay a read memory out for a batch.
 
     Args:
         read: ``M`` items as a weave has read them.
         placement: which row holds which of them.
         sees: what a text token looks at.
+        top: how many of a row's items each fusion layer looks at, at each text token the most promising ones; None for
+            all. Copy gates look at all.
 
     Returns:
         None when no row holds any item: such a batch computes the language model alone.
 
     Raises:
         ValueError: a row refers to an item that the memory has not.
+        WeftError: ``top`` is below one.
     """
+    check_top(top)
     table = placement.items.tolist()
     if any(item >= len(read) for row in table for item in row):
         raise ValueError(f"A row refers to item {max(map(max, table))}, but the memory {read.weave!r} has {len(read)}.")
@@ -199,9 +204,12 @@ def arrange(read: ReadMemory, placement: Placement, sees: Sees = "all") -> Batch
     groups = [items for items, _ in runs] if alike else [tuple(row) for row in table]
     items = torch.tensor(groups, device=device)
     order = _Order.of(read, items)
+    layers = tuple(replace(order.keyvalues(layer), mask=None) for layer in read.layers)
+    if top is not None and top < items.shape[1] and sees == "all" and order.owners.numel():
+        layers = tuple(with_items(layer, order.owners, order.mask, items.shape[1], top) for layer in layers)
     return BatchMemory(
         weave=read.weave,
-        layers=tuple(replace(order.keyvalues(layer), mask=None) for layer in read.layers),
+        layers=layers,
         rows=rows,
         placement=placement.to(device),
         sees=sees,

@@ -17,7 +17,7 @@ import typer
 
 import weft
 from weft.cli_data import data_app
-from weft.cli_options import Beams, Bound, Json
+from weft.cli_options import Beams, Bound, Json, Top
 from weft.cli_options import load as _load
 from weft.cli_parts import info, pull
 from weft.cli_reading import answer, index, summarize, write_about
@@ -224,6 +224,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Pictures or conversations to look at.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="How many of them at once.")] = 16,
     beams: Beams = 3,
+    top_memory: Top = None,
     output: Annotated[Path | None, typer.Option(help="File for the answers, one JSON object a line.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -240,7 +241,12 @@ def evaluate(
 
     woven = _load(model)
     say: dict[str, Any] = {"limit": limit, "batch_size": batch_size, "beams": beams, "output": output}
-    look: dict[str, Any] = {"knowledge": knowledge, "passages": passages, "controls": controls}
+    look: dict[str, Any] = {
+        "knowledge": knowledge,
+        "passages": passages,
+        "controls": controls,
+        "top_memory": top_memory,
+    }
     figures = weft.evaluate(woven, data, task=task, **look, **say)
     if as_json:
         typer.echo(json.dumps(figures))

@@ -10,6 +10,9 @@ import weft
 
 Beams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy, and fastest.")]
 Bound = Annotated[int, typer.Option(min=1, help="Passages of a document that are read, at most.")]
+Top = Annotated[
+    int | None, typer.Option(min=1, help="Passages that a layer looks at, at each word the most promising; else all.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from weft.cli_options import Beams, Bound, Json, load
+from weft.cli_options import Beams, Bound, Json, Top, load
 from weft.errors import DataError, WeftError
 from weft.passages import BOUND, PASSAGES
 
@@ -40,6 +40,7 @@ def answer(
     where: Annotated[list[str] | None, typer.Option(help="Only documents with this metadata, as in year=2020.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep what was read, so that no passage is read twice.")] = False,
     beams: Beams = 3,
+    top_memory: Top = None,
     as_json: Json = False,
     model: Reader = None,
 ) -> None:
@@ -63,7 +64,8 @@ def answer(
         raise WeftError(f"{knowledge} holds no documents that can be read; give a folder with some ({KINDS}).")
     conditions = dict(one.split("=", 1) for one in where or ())
     options: dict[str, Any] = {"passages": passages, "mode": mode, "source": source, "where": conditions}
-    said = load(model or "reader").answer(question, base, beams=beams, keep=keep, **options)
+    options |= {"beams": beams, "keep": keep, "top_memory": top_memory}
+    said = load(model or "reader").answer(question, base, **options)
     if as_json:
         typer.echo(json.dumps(asdict(said), ensure_ascii=False))
         return
@@ -81,6 +83,7 @@ def summarize(
         Path | None, typer.Option(help="Write the text as HTML with the sentences marked that it leaned on.")
     ] = None,
     bound: Bound = BOUND,
+    top_memory: Top = None,
     as_json: Json = False,
     model: Reader = None,
 ) -> None:
@@ -92,7 +95,7 @@ def summarize(
 
     `weft summarize report.pdf --length long --explain report.html`
     """
-    options = {"beams": beams, "bound": bound, "length": length}
+    options = {"beams": beams, "bound": bound, "top_memory": top_memory, "length": length}
     write_about(load(model or "reader"), "summarize", documents, options, explain, as_json)
 
 

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
+from weft.choosing import check_top
 from weft.decoder import Decoder, TextCache
 from weft.errors import WeftError
 from weft.model import WeftModel
@@ -122,9 +123,11 @@ class Engine:
     Args:
         model: the woven model; its language model has to be one that :mod:`weft.decoder` knows.
         limits: what is taken on at once.
+        top_memory: how many pictures, and how many passages of documents, of a conversation each fusion layer looks at,
+            at each word the most promising ones; None for all.
 
     Raises:
-        WeftError: the model's language model is not known.
+        WeftError: the model's language model is not known, or ``top_memory`` is below one.
 
     Example:
         >>> with Engine(weft.load()) as engine:
@@ -133,14 +136,15 @@ class Engine:
         ...     print(piece, end="")
     """
 
-    def __init__(self, model: WeftModel, limits: Limits | None = None) -> None:
+    def __init__(self, model: WeftModel, limits: Limits | None = None, *, top_memory: int | None = None) -> None:
+        check_top(top_memory)
         decoder = model.eval().plain.get()
         if decoder is None:
             raise WeftError(
                 f"The engine decodes on a CPU, with language models that weft.decoder knows; {model.device} and "
                 f"{type(model.language_model).__name__} it does not. Use model.generate, one batch after another."
             )
-        self.model, self.limits = model, limits or Limits()
+        self.model, self.limits, self.top_memory = model, limits or Limits(), top_memory
         self._decoder: Decoder = decoder
         self._weaves = model.plain.weaves()
         self._ends = ends_of(model)
@@ -238,7 +242,7 @@ class Engine:
 
     def _prepare(self, messages: Messages, sampling: Sampling) -> Prompt:
         with self._reading:
-            prompt = prompt_of(self.model, messages)
+            prompt = prompt_of(self.model, messages, self.top_memory)
         room = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         most = min(room or self.limits.tokens, self.limits.tokens)
         if len(prompt.tokens) + sampling.max_tokens > most:

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 import torch
 
+from weft.choosing import check_top
 from weft.conversations import write_objects
 from weft.data import Example, collate, load_examples, rows_of
 from weft.errors import DataError
@@ -45,6 +46,7 @@ def evaluate(
     limit: int | None = None,
     batch_size: int = 16,
     beams: int = 3,
+    top_memory: int | None = None,
     output: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def evaluate(
         limit: pictures, or conversations, to look at; None for all.
         batch_size: how many of them at once.
         beams: beams of the search.
+        top_memory: how many of the documents that are read each fusion layer looks at; None for all.
         output: file to which the responses are written, one JSON object a line.
         **options: for ``generate``.
 
@@ -72,9 +75,11 @@ def evaluate(
 
     Raises:
         DataError: the data can't be used, or holds nothing of the task.
+        WeftError: ``top_memory`` is below one.
     """
+    check_top(top_memory)
     examples = load_examples(data) if isinstance(data, (str, Path)) else list(data)
-    say = {"limit": limit, "batch_size": batch_size, "beams": beams, **options}
+    say = {"limit": limit, "batch_size": batch_size, "beams": beams, "top_memory": top_memory, **options}
     target = None if output is None else Path(output)
     of_texts = task == "title" and any(one.documents and one.question == HEADLINE for one in examples)
     if of_texts or task in ("summary", "answer", "read"):

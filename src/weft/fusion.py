@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weft.attention import attention
+from weft.choosing import look, narrowed
 from weft.memory import KeyValues
 
 
@@ -146,7 +147,7 @@ class GatedCrossAttention(nn.Module):
                 memory's own mask allows. A token that may look at nothing keeps its hidden state, bit for bit.
         """
         visible = _with_own_mask(visible, keyvalues, hidden.shape[1])
-        looked = attention(self._queries(hidden), keyvalues.keys, keyvalues.values, _per_head(visible))
+        looked = look(self._queries(hidden), keyvalues, visible)
         fused = self._taken_up(hidden, looked)
         return fused if visible is None else torch.where(visible.any(-1, keepdim=True), fused, hidden)
 
@@ -171,8 +172,13 @@ class GatedCrossAttention(nn.Module):
         for queries, keyvalues, sees in zip(self._queries(hidden).split(counts), memories, visible, strict=True):
             # Rows that share a memory, and heads that share keys, ask as if they were tokens: nothing is repeated.
             kv_heads = keyvalues.keys.shape[1]
-            folded = queries.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3, 4)
             mask = _with_own_mask(sees, keyvalues, tokens)
+            if keyvalues.items is not None:
+                mask = None if mask is None else mask.expand(len(queries), -1, -1).flatten(0, 1)[None]
+                found = look(queries.transpose(0, 1).flatten(1, 2)[None], keyvalues, mask)[0]
+                looked.append(found.unflatten(1, (-1, tokens)).transpose(0, 1))
+                continue
+            folded = queries.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3, 4)
             if mask is not None:
                 mask = mask.expand(len(queries), -1, -1).flatten(0, 1).repeat(folded.shape[1], 1)[None, None]
             found = attention(folded.flatten(1, 3)[None], keyvalues.keys, keyvalues.values, mask)
@@ -207,9 +213,9 @@ class GatedCrossAttention(nn.Module):
     ) -> Float[Tensor, "G heads T N"]:
         """The attention weights with which :meth:`forward` looks, for those who want to see them."""
         visible = _with_own_mask(visible, keyvalues, hidden.shape[1])
-        _, weights = attention(
-            self._queries(hidden), keyvalues.keys, keyvalues.values, _per_head(visible), need_weights=True
-        )
+        queries = self._queries(hidden)
+        mask = narrowed(queries, keyvalues, visible)
+        _, weights = attention(queries, keyvalues.keys, keyvalues.values, _per_head(mask), need_weights=True)
         return weights
 
     def _queries(self, hidden: Float[Tensor, "G T H"]) -> Float[Tensor, "G heads T head_dim"]:

@@ -31,12 +31,14 @@ class ReadingGenerationMixin(GenerationMixin):
     def generate(self, inputs: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """As in transformers, with what a processor makes of pictures and documents, or with ``memories``.
 
-        Pictures and documents are encoded, read and laid out once, before the first token.
+        Pictures and documents are encoded, read and laid out once, before the first token; ``top_memory`` is how many
+        of them a fusion layer looks at, as for ``forward``.
         """
         model = cast("WeftModel", self)
-        seen = model.see(kwargs.pop("pixel_values", None), kwargs.pop("image_positions", None))
-        documents = (kwargs.pop(f"document_{name}", None) for name in ("ids", "mask", "positions"))
-        found = [*(kwargs.pop("memories", None) or ()), seen, model.see_texts(*documents)]
+        top = kwargs.pop("top_memory", None)
+        seen = model.see(kwargs.pop("pixel_values", None), kwargs.pop("image_positions", None), top)
+        ids, mask, positions = (kwargs.pop(f"document_{name}", None) for name in ("ids", "mask", "positions"))
+        found = [*(kwargs.pop("memories", None) or ()), seen, model.see_texts(ids, mask, positions, top)]
         memories = [memory for memory in found if memory is not None]
         if model.static is not None and not _SETTLES_CACHE & kwargs.keys():
             kwargs |= model.static.options(model)

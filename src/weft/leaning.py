@@ -62,7 +62,14 @@ class Leaning:
 
 
 @torch.inference_mode()
-def lean(model: WeftModel, read: ReadMemory, held: Held, prompt: Sequence[int], answer: Sequence[int]) -> Leaning:
+def lean(
+    model: WeftModel,
+    read: ReadMemory,
+    held: Held,
+    prompt: Sequence[int],
+    answer: Sequence[int],
+    top_memory: int | None = None,
+) -> Leaning:
     """What the tokens of a finished text leaned on.
 
     Args:
@@ -71,8 +78,9 @@ def lean(model: WeftModel, read: ReadMemory, held: Held, prompt: Sequence[int], 
         held: the items of it that the prompt holds.
         prompt: tokens before the text.
         answer: tokens of the text.
+        top_memory: how many items each fusion layer looked at when the text was written; None for all.
     """
-    placed = model.place(read, Placement.of([held]))
+    placed = model.place(read, Placement.of([held]), top_memory)
     if placed is None or not answer:
         return Leaning((), ())
     tokens = torch.tensor([[*prompt, *answer]], device=model.device)

@@ -95,6 +95,28 @@ class Memory:
 
 
 @dataclass(frozen=True, eq=False)
+class ItemKeys:
+    """The items of memories as a fusion layer chooses among them, laid out for ``G`` groups of rows.
+
+    Attributes:
+        top: how many items a text token looks at.
+        bounds: of each item the elementwise greatest and, beside them, least of its keys,
+            ``[G, kv_heads, I, 2 * head_dim]``.
+        owners: for each memory token the place of its item among its group's, ``[G, S]``.
+        firsts: where the first token of each item lies, ``[G, I]``; the others follow it.
+        lengths: tokens of each item, ``[G, I]``; 0 where there is none.
+        longest: tokens of the longest one.
+    """
+
+    top: int
+    bounds: Float[Tensor, "G kv_heads I bounds"]
+    owners: Int[Tensor, "G S"]
+    firsts: Int[Tensor, "G I"]
+    lengths: Int[Tensor, "G I"]
+    longest: int
+
+
+@dataclass(frozen=True, eq=False)
 class KeyValues:
     """A memory as one fusion layer reads it.
 
@@ -102,11 +124,13 @@ class KeyValues:
         keys: ``[M, kv_heads, N, head_dim]``.
         values: ``[M, kv_heads, N, head_dim]``.
         mask: True where a token may be looked at, ``[M, N]``; None when all may.
+        items: what the most promising items are chosen by, once they are laid out for a batch; None to look at all.
     """
 
     keys: Float[Tensor, "M kv_heads N head_dim"]
     values: Float[Tensor, "M kv_heads N head_dim"]
     mask: Bool[Tensor, "M N"] | None = None
+    items: ItemKeys | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> KeyValues:
         """Apply ``function`` to each tensor."""

@@ -256,9 +256,19 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             self._reader_keys[weave] = known = state, content_hash(self.weave(weave).fingerprint(), *parts)
         return known[1]
 
-    def place(self, read: ReadMemory, placement: Placement) -> BatchMemory | None:
-        """Lay a read memory out for a batch, to be given to ``forward`` or ``generate`` in ``memories``."""
-        return _arrange(read, placement, self.weave(read.weave).config.sees)
+    def place(self, read: ReadMemory, placement: Placement, top: int | None = None) -> BatchMemory | None:
+        """Lay a read memory out for a batch, to be given to ``forward`` or ``generate`` in ``memories``.
+
+        Args:
+            read: the memory.
+            placement: which row holds which of its items.
+            top: how many of a row's items each fusion layer looks at, at each text token the most promising ones
+                (:mod:`weft.choosing`); None for all.
+
+        Raises:
+            WeftError: ``top`` is below one.
+        """
+        return _arrange(read, placement, self.weave(read.weave).config.sees, top)
 
     # Compiling
 
@@ -315,6 +325,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         document_positions: Int[Tensor, "B J"] | None = None,
         memories: Sequence[BatchMemory] | None = None,
         columns: Int[Tensor, " T"] | None = None,
+        top_memory: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """What the language model's own ``forward`` returns, its rows having looked at their memories.
@@ -331,9 +342,14 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             document_positions: as ``image_positions``, for passages.
             memories: memories that have been read and placed already (:meth:`place`), at most one for each weave.
             columns: columns of the whole text that ``input_ids`` are; by default those that follow the cache.
+            top_memory: how many of a row's pictures or passages each fusion layer looks at, as ``top`` of
+                :meth:`place`; memories that have been placed keep their own.
             **kwargs: for the language model (``labels``, ``cache``, ...).
         """
-        held = self.see(pixel_values, image_positions), self.see_texts(document_ids, document_mask, document_positions)
+        held = (
+            self.see(pixel_values, image_positions, top_memory),
+            self.see_texts(document_ids, document_mask, document_positions, top_memory),
+        )
         memories = [*(memories or ()), *(memory for memory in held if memory is not None)]
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         if input_ids is not None:
@@ -377,7 +393,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         finally:
             self._slot.memories.clear()
 
-    def see(self, pixel_values: Tensor | None, positions: Tensor | None) -> BatchMemory | None:
+    def see(self, pixel_values: Tensor | None, positions: Tensor | None, top: int | None = None) -> BatchMemory | None:
         """Encode, read and place the pictures of a batch; None where there are none."""
         if pixel_values is None:
             return None
@@ -388,9 +404,11 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             features = encoder(pixel_values.to(parameter.device, parameter.dtype))
         if positions is None:
             positions = torch.zeros(len(pixel_values), 1, dtype=torch.long)
-        return self.place(weave.read(Memory(features, ())), _in_order(positions))
+        return self.place(weave.read(Memory(features, ())), _in_order(positions), top)
 
-    def see_texts(self, ids: Tensor | None, mask: Tensor | None, positions: Tensor | None) -> BatchMemory | None:
+    def see_texts(
+        self, ids: Tensor | None, mask: Tensor | None, positions: Tensor | None, top: int | None = None
+    ) -> BatchMemory | None:
         """Encode, read and place the passages of a batch, given as tokens; None where there are none."""
         if ids is None:
             return None
@@ -402,7 +420,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             return None
         if positions is None:
             positions = torch.zeros(len(ids), 1, dtype=torch.long)
-        return self.place(weave.read(memory), _in_order(positions))
+        return self.place(weave.read(memory), _in_order(positions), top)
 
     # What transformers asks of a model
 

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from weft.choosing import look
 from weft.copying import CopyGate
 from weft.decoder import Norm
 from weft.fusion import GatedCrossAttention, RMSNorm
@@ -93,6 +94,8 @@ def _norm(norm: RMSNorm) -> Norm:
 
 def look(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
     """What rows that share a memory find there; query heads that share keys ask as if they were tokens."""
+    if memory.items is not None:
+        return look(queries.transpose(0, 1)[None], memory)[0].transpose(0, 1).flatten(1)
     rows, heads, width = queries.shape
     kv_heads = memory.keys.shape[1]
     if rows == 1:

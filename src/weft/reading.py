@@ -125,6 +125,7 @@ class ReadingTasks:
         where: Mapping[str, str] | None = None,
         beams: int = 3,
         keep: bool = False,
+        top_memory: int | None = None,
         **options: Any,
     ) -> Answer:
         """Answer a question from a knowledge base, or from texts, and cite.
@@ -138,10 +139,13 @@ class ReadingTasks:
             where: values that a document's metadata must have.
             beams: beams of the search for words; 1 is greedy.
             keep: keep what was read beside the index, so that no passage is read twice.
+            top_memory: how many of the passages each fusion layer looks at, at each word the most promising ones; None
+                for all.
             **options: for ``generate``.
 
         Raises:
-            WeftError: the folder has not been indexed, or the question is longer than the language model takes.
+            WeftError: the folder has not been indexed, the question is longer than the language model takes, or
+                ``top_memory`` is below one.
             DataError: the question is empty.
         """
         if not question.strip():
@@ -156,10 +160,12 @@ class ReadingTasks:
             return Answer(NOT_SAID, question, False, 0.0, (), 0.0)
         read = read_passages(model, found, base if keep else None)
         prompt, held = prompt_about(model, question, range(len(read)))
-        options = {"beams": beams, "longest": LONGEST["answer"], **options}
+        options = {"beams": beams, "longest": LONGEST["answer"], "top_memory": top_memory, **options}
         (answered,) = answer_each(model, read, [prompt], [held], **options)
         response, confident = answered.response, answered.response.text != NOT_SAID
-        citations = cite(found, lean(model, read, held, prompt, response.tokens)) if confident else ()
+        citations: tuple[Citation, ...] = ()
+        if confident:
+            citations = cite(found, lean(model, read, held, prompt, response.tokens, top_memory))
         return Answer(response.text, question, confident, answered.confidence, citations, response.log_probability)
 
     def summarize(
@@ -170,6 +176,7 @@ class ReadingTasks:
         bound: int = BOUND,
         beams: int = 1,
         explain: bool = False,
+        top_memory: int | None = None,
         **options: Any,
     ) -> Summary:
         """Summarize a text of any length.
@@ -180,20 +187,32 @@ class ReadingTasks:
             bound: passages of it that are read, at most; of a longer text those are chosen that stand evenly apart.
             beams: beams of the search; 1 is greedy.
             explain: find out which sentences the summary leaned on.
+            top_memory: how many of the passages that are read each fusion layer looks at, at each word the most
+                promising ones; None for all.
             **options: for ``generate``.
 
         Raises:
             DataError: there is nothing to summarize, the document can't be read, or there is no such length.
+            WeftError: ``top_memory`` is below one.
         """
         if length not in SUMMARIES:
             raise DataError(f"{length!r} is no length of a summary; choose {', '.join(SUMMARIES)}.")
         longest = LONGEST[length]
+        options["top_memory"] = top_memory
         return self._write_about(text, SUMMARIES[length], bound, beams, longest, explain, options)
 
     def title_text(
-        self, text: str | Path, *, bound: int = BOUND, beams: int = 3, explain: bool = False, **options: Any
+        self,
+        text: str | Path,
+        *,
+        bound: int = BOUND,
+        beams: int = 3,
+        explain: bool = False,
+        top_memory: int | None = None,
+        **options: Any,
     ) -> Summary:
         """Give a text a title; arguments and result as for :meth:`summarize`."""
+        options["top_memory"] = top_memory
         return self._write_about(text, HEADLINE, bound, beams, LONGEST["title"], explain, options)
 
     def _write_about(
@@ -224,13 +243,14 @@ def say_of(
     longest: int,
     *,
     leans: bool,
+    top_memory: int | None = None,
     **options: Any,
 ) -> tuple[Response, Leaning | None]:
     """Follow an instruction about all items of a memory of passages, and say what the words leaned on."""
     prompt, held = prompt_about(model, instruction, range(len(read)))
     options = {"beams": beams, "longest": longest, **without_refusing(model), **options}
-    (response,) = respond(model, read, [prompt], [held], **options)
-    return response, lean(model, read, held, prompt, response.tokens) if leans else None
+    (response,) = respond(model, read, [prompt], [held], top_memory=top_memory, **options)
+    return response, lean(model, read, held, prompt, response.tokens, top_memory) if leans else None
 
 
 def prompt_about(model: WeftModel, instruction: str, items: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:

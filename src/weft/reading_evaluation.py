@@ -18,7 +18,7 @@ from weft.data import Example
 from weft.errors import DataError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
 from weft.knowledge import KnowledgeBase, Passage
-from weft.leaning import lean
+from weft.leaning import Leaning, lean
 from weft.memory import ReadMemory
 from weft.model import WeftModel
 from weft.passages import BOUND, PASSAGES
@@ -32,7 +32,7 @@ from weft.reading_metrics import (
     token_f1,
     top_citation,
 )
-from weft.responding import Response, respond
+from weft.responding import respond
 from weft.text_encoders import Piece
 
 
@@ -152,6 +152,7 @@ def readings(
     longest: int,
     cites: bool = False,
     may_refuse: bool = False,
+    top_memory: int | None = None,
     **options: Any,
 ) -> list[Reading]:
     """What a model says to conversations, having read some passages for each.
@@ -165,6 +166,7 @@ def readings(
         longest: tokens of a response, at most.
         cites: find out which documents each response leans on.
         may_refuse: decide first whether the passages hold an answer, as :func:`~weft.answering.answer_each` does.
+        top_memory: how many passages each fusion layer looks at; None for all.
         **options: for ``generate``.
     """
     said: dict[int, Reading] = {}
@@ -188,13 +190,16 @@ def readings(
                 for index, (_, column) in zip(some, prompts, strict=True)
             ]
             tokens = [prompt for prompt, _ in prompts]
-            say: dict[str, Any] = {"beams": beams, "longest": longest, **options}
+            say: dict[str, Any] = {"beams": beams, "longest": longest, "top_memory": top_memory, **options}
             if may_refuse:
                 found = [one.response for one in answer_each(model, read, tokens, items, **say)]
             else:
                 found = respond(model, read, tokens, items, **say)
             for index, prompt, own, response in zip(some, tokens, items, found, strict=True):
-                leaned = [] if not cites or read is None else _ranked(model, read, own, prompt, response, held[index])
+                leaned: list[str] = []
+                if cites and read is not None:
+                    leaning = lean(model, read, own, prompt, response.tokens, top_memory)
+                    leaned = _ranked(leaning, held[index])
                 said[index] = _reading(examples[index], response.text, leaned)
             reporter.advance(len(said))
     return [said[index] for index in range(len(examples))]
@@ -268,17 +273,10 @@ def _prompt(model: WeftModel, example: Example) -> tuple[list[int], int]:
     return tokenized.ids, min(tokenized.document_columns)
 
 
-def _ranked(
-    model: WeftModel,
-    read: ReadMemory,
-    items: Sequence[tuple[int, int]],
-    prompt: Sequence[int],
-    response: Response,
-    passages: Sequence[Piece],
-) -> list[str]:
+def _ranked(leaning: Leaning, passages: Sequence[Piece]) -> list[str]:
     """Names of the documents, the one that a response leans on most first."""
     shares: dict[str, float] = {}
-    for piece, share in zip(passages, lean(model, read, items, prompt, response.tokens).shares, strict=False):
+    for piece, share in zip(passages, leaning.shares, strict=False):
         shares[piece.name] = shares.get(piece.name, 0.0) + float(share)
     return sorted(shares, key=lambda name: -shares[name])
 

@@ -56,6 +56,7 @@ def respond(
     *,
     beams: int,
     longest: int,
+    top_memory: int | None = None,
     **options: Any,
 ) -> list[Response]:
     """Continue prompts.
@@ -67,10 +68,12 @@ def respond(
         held: for each prompt the items that it holds.
         beams: beams of the search; 1 is greedy.
         longest: tokens after which a response is cut off.
+        top_memory: how many of a prompt's items each fusion layer looks at, the most promising; None for all.
         **options: for ``generate``.
 
     Raises:
-        WeftError: the model has no processor, or a prompt is longer than the language model takes.
+        WeftError: the model has no processor, a prompt is longer than the language model takes, or ``top_memory`` is
+            below one.
     """
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
@@ -78,10 +81,10 @@ def respond(
     _check_room(model, max(map(len, prompts)), longest)
     plain = model.plain.get() if set(options) <= _PLAIN_OPTIONS else None
     if plain is None:
-        return _generated(model, read, prompts, held, beams=beams, longest=longest, **options)
+        return _generated(model, read, prompts, held, beams=beams, longest=longest, top_memory=top_memory, **options)
     texts = []
     for prompt, items in zip(prompts, held, strict=True):
-        placed = None if read is None or not items else _placed_alone(model, read, items)
+        placed = None if read is None or not items else _placed_alone(model, read, items, top_memory)
         texts.append(Prompt(prompt, () if placed is None else (placed,)))
     return _searched(model, plain, texts, beams=beams, longest=longest, **options)
 
@@ -130,12 +133,13 @@ def _searched(
 
 
 @torch.inference_mode()
-def prompt_of(model: WeftModel, messages: Messages) -> Prompt:
+def prompt_of(model: WeftModel, messages: Messages, top_memory: int | None = None) -> Prompt:
     """A conversation as a prompt that has read its pictures and documents; what was read before is not read again.
 
     Args:
         model: the woven model.
         messages: ``{"role": ..., "content": ...}``, the last one the user's.
+        top_memory: how many pictures, and how many passages of documents, each fusion layer looks at; None for all.
 
     Raises:
         DataError: a message is not what it should be, or the last one is not the user's.
@@ -151,7 +155,8 @@ def prompt_of(model: WeftModel, messages: Messages) -> Prompt:
     placed = []
     if rendered.pictures:
         reads = model.read_pictures(rendered.pictures)
-        placed.append(_placed_alone(model, ReadMemory.concatenate(reads), list(enumerate(tokenized.columns))))
+        read = ReadMemory.concatenate(reads)
+        placed.append(_placed_alone(model, read, list(enumerate(tokenized.columns)), top_memory))
     if rendered.documents:
         encoder = model.encoder(model.weave_that_reads("texts").name)
         texts = zip(rendered.documents, tokenized.document_columns, strict=True)
@@ -159,16 +164,16 @@ def prompt_of(model: WeftModel, messages: Messages) -> Prompt:
         if cut:
             read = model.read_texts([piece for piece, _ in cut])
             held = [(index, column) for index, (_, column) in enumerate(cut)]
-            placed.append(_placed_alone(model, read, held))
+            placed.append(_placed_alone(model, read, held, top_memory))
     return Prompt(tokenized.ids, tuple(memory for memory in placed if memory is not None))
 
 
-def _placed_alone(model: WeftModel, read: ReadMemory, items: Held) -> BatchMemory | None:
+def _placed_alone(model: WeftModel, read: ReadMemory, items: Held, top: int | None) -> BatchMemory | None:
     """The items that a prompt holds, laid out for it alone; a single one stays where it is."""
     if len(items) == 1:
         (item, column), *_ = items
-        return model.place(read.item(item), Placement.of([[(0, column)]]))
-    return model.place(read, Placement.of([items]))
+        return model.place(read.item(item), Placement.of([[(0, column)]]), top)
+    return model.place(read, Placement.of([items]), top)
 
 
 def _generated(
@@ -179,6 +184,7 @@ def _generated(
     *,
     beams: int,
     longest: int,
+    top_memory: int | None,
     **options: Any,
 ) -> list[Response]:
     """The same by transformers' ``generate``, for every language model and every option."""
@@ -194,7 +200,7 @@ def _generated(
         moved = [
             [(item, column + width - len(p)) for item, column in one] for one, p in zip(held, prompts, strict=True)
         ]
-        placed = model.place(read, Placement.of(moved))
+        placed = model.place(read, Placement.of(moved), top_memory)
         memories = [] if placed is None else [placed]
     options = {"max_new_tokens": longest, "do_sample": False, "num_beams": beams, **options}
     return _responses(model, input_ids.to(model.device), attention_mask.to(model.device), memories, options)
@@ -233,6 +239,7 @@ def score(
     prompts: Sequence[Sequence[int]],
     held: Sequence[Held],
     text: Sequence[int],
+    top_memory: int | None = None,
 ) -> Float[Tensor, "V T"]:
     """Log-probability (natural) of each token of a text after each prompt.
 
@@ -242,8 +249,9 @@ def score(
         prompts: tokens of each prompt, ``V`` of them.
         held: for each prompt the items that it holds.
         text: tokens of the text, ``T``.
+        top_memory: as for :func:`respond`.
     """
-    placed = None if read is None else model.place(read, Placement.of(held))
+    placed = None if read is None else model.place(read, Placement.of(held), top_memory)
     rows = [torch.tensor([*prompt, *text], device=model.device) for prompt in prompts]
     input_ids = pad_sequence(rows, batch_first=True)  # no token looks at the padding, which comes after it
     logits = model(input_ids=input_ids, memories=[] if placed is None else [placed], use_cache=False).logits

@@ -105,7 +105,8 @@ class Tasks(ReadingTasks):
             what: pictures, as for :meth:`caption`; or a text, or the path of a document (.txt, .md, .html, ...).
             beams: beams of the search; 1 is greedy.
             explain: find out what each word looked at, or which sentences the title leaned on.
-            **options: for ``generate``; of a text also ``bound``, as for :meth:`~weft.reading.ReadingTasks.summarize`.
+            **options: for ``generate``; of a text also ``bound`` and ``top_memory``, as for
+                :meth:`~weft.reading.ReadingTasks.summarize`.
 
         Returns:
             A :class:`Caption`, or a list of them for a list; of a text a :class:`~weft.reading.Summary`.
@@ -130,13 +131,17 @@ class Tasks(ReadingTasks):
             raise DataError("The question is empty; ask something.")
         return self.say(picture, question, beams=beams, explain=explain, **options)
 
-    def chat(self, messages: Messages, *, beams: int = 1, **options: Any) -> dict[str, str]:
+    def chat(
+        self, messages: Messages, *, beams: int = 1, top_memory: int | None = None, **options: Any
+    ) -> dict[str, str]:
         """The next message of a conversation about any number of pictures and documents.
 
         Args:
             messages: ``{"role": ..., "content": ...}``, the last one the user's; content is a string or a list of
                 parts, of type ``"text"``, ``"image"`` or ``"document"``.
             beams: beams of the search; 1 is greedy.
+            top_memory: how many pictures, and how many passages of documents, each fusion layer looks at, at each word
+                the most promising ones; None for all.
             **options: for ``generate`` (``max_new_tokens``, ...).
 
         Returns:
@@ -145,6 +150,7 @@ class Tasks(ReadingTasks):
         Raises:
             DataError: a message is not what it should be, or the last one is not the user's.
             PictureError: a picture can't be read.
+            WeftError: ``top_memory`` is below one.
 
         Example:
             >>> messages = [{"role": "user", "content": [{"type": "image", "image": "dog.jpg"},
@@ -152,7 +158,7 @@ class Tasks(ReadingTasks):
             >>> messages.append(model.chat(messages))
         """
         model = cast("WeftModel", self)
-        prompt = prompt_of(model, messages)
+        prompt = prompt_of(model, messages, top_memory)
         said = reply(model, prompt, beams=beams, **{"longest": LONGEST_REPLY, **options})
         return {"role": "assistant", "content": said.text}
 
