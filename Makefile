@@ -41,7 +41,7 @@ wheel: $(FRESH)/checked
 
 benchmark: $(VENV)/installed-dev $(PEERS)/installed
 	$(BIN)/weft pull
-	$(BIN)/python benchmarks/run.py --peers $(PEERS)
+	$(BIN)/python benchmarks/run.py --peers $(PEERS) $(addprefix --photos ,$(wildcard data/flickr8k/train.jsonl))
 
 # llama.cpp, and the file of the default language model. pip's cache may hold a build for another processor.
 $(PEERS)/installed: benchmarks/requirements.txt

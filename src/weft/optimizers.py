@@ -84,8 +84,8 @@ class MuonAdamW(torch.optim.Optimizer):
 class Muon(torch.optim.Optimizer):
     """Momentum of which only the directions count: every singular value of a step is about the same.
 
-    As ``torch.optim.Muon``, which always multiplies in bfloat16; a processor without instructions for it takes twenty
-    times as long for that as in float32.
+    As ``torch.optim.Muon``, which always multiplies in bfloat16: a processor that has to emulate it takes twenty times
+    as long as in float32, and a step of the optimizer longer than all that comes before it.
 
     Args:
         matrices: parameters of two dimensions.
