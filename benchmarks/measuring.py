@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 
+from weft.optimizers import multiplies_bfloat16
+
 Sides = Mapping[str, Callable[[], float]]
 """What is compared: by name, something that runs and says how long it took, or how fast it was."""
-QUICK = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+QUICK = torch.bfloat16 if multiplies_bfloat16(torch.device("cpu")) else torch.float32
 """The type in which this processor multiplies plain matrices soonest: without instructions for bfloat16 it emulates it,
 which takes about twenty times as long as float32."""
 QUICK_NAME = str(QUICK).removeprefix("torch.")

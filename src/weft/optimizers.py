@@ -127,4 +127,6 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for products in bfloat16; emulated they take many times as long."""
-    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type != "cpu":
+        return True
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
