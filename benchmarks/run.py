@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=26, help="steps of training, of each side")
+    parser.add_argument("--steps", type=int, default=12, help="steps of training, of each side")
     parser.add_argument("--peers", type=Path, help="folder of the environment in which llama.cpp is installed")
     parser.add_argument("--photos", type=Path, help="photos to train on, as 'weft data flickr8k' writes them")
     parser.add_argument("--only", metavar="NAME[,NAME]", help="which rows; the others are kept as they were")
