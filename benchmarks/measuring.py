@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from weft.optimizers import multiplies_bfloat16
+
+Sides = Mapping[str, Callable[[], float]]
+"""What is compared: by name, something that runs and says how long it took, or how fast it was."""
+QUICK = torch.bfloat16 if multiplies_bfloat16(torch.device("cpu")) else torch.float32
+"""The type in which this processor multiplies plain matrices soonest: without instructions for bfloat16 it emulates it,
+which takes about twenty times as long as float32."""
+QUICK_NAME = str(QUICK).removeprefix("torch.")
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -18,15 +30,35 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def alternate(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Run each side in turn, so that all meet the same machine; the first round warms up and is left out."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
+def alternate(sides: Sides, repeats: int, peers: Sides | None = None) -> dict[str, list[float]]:
+    """Run each side in turn, so that all meet the same machine; the first round warms up and is left out.
+
+    Args:
+        sides: what has to run.
+        repeats: rounds that count.
+        peers: sides that are left out if they can't run here, with a line on standard error.
+    """
+    peers = peers or {}
+    running = {**sides, **peers}
+    times: dict[str, list[float]] = {name: [] for name in running}
     for round in range(repeats + 1):
-        for name, side in sides.items():
-            taken = side()
+        for name, side in list(running.items()):
+            try:
+                taken = side()
+            except Exception as error:
+                if name not in peers:
+                    raise
+                left_out(name, error)
+                del running[name], times[name]
+                continue
             if round:
                 times[name].append(taken)
     return times
+
+
+def left_out(name: str, error: Exception) -> None:
+    """Say in one line why a peer has no row."""
+    print(f"{name} is left out: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
 
 
 def compare(title: str, unit: str, times: dict[str, list[float]], *, rate: bool = False) -> dict[str, Any]:
@@ -41,11 +73,39 @@ def compare(title: str, unit: str, times: dict[str, list[float]], *, rate: bool 
     return {"title": title, "rows": rows, "higher is better": rate}
 
 
-def table(results: list[dict[str, Any]], setting: str) -> str:
-    """As Markdown."""
-    lines = ["# Benchmarks", "", f"Made by `make benchmark` on {setting}.", ""]
+def setting(threads: int, repeats: int) -> str:
+    """The machine and the versions, for the head of the table."""
+    file = Path("/proc/cpuinfo")
+    about = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line) if file.is_file() else {}
+    fields = {name.strip(): value.strip() for name, value in about.items()}
+    vectors = [flag for flag in fields.get("flags", "").split() if flag.startswith(("avx", "amx"))]
+    native = "native" if torch.bfloat16 == QUICK else "emulated"
+    parts = [
+        fields.get("model name", platform.machine()),
+        " ".join(vectors) or torch.backends.cpu.get_cpu_capability(),
+        f"bfloat16 {native}",
+        f"{threads} threads",
+        f"torch {torch.__version__}",
+        f"Python {platform.python_version()}",
+        f"{repeats} rounds",
+    ]
+    return ", ".join(parts)
+
+
+def table(sections: list[dict[str, Any]]) -> str:
+    """As Markdown.
+
+    Args:
+        sections: for each what it was made on, ``setting``, and its ``results``.
+    """
+    lines = ["# Benchmarks", ""]
+    settings = dict.fromkeys(section["setting"] for section in sections)
+    for one in settings:
+        titles = [result["title"] for section in sections if section["setting"] == one for result in section["results"]]
+        which = "" if len(settings) == 1 else f": {'; '.join(titles)}"
+        lines += [f"Made by `make benchmark` on {one}{which}.", ""]
     lines += ["| what | side | median | quartiles | first side / this one |", "|---|---|---|---|---|"]
-    for result in results:
+    for result in (result for section in sections for result in section["results"]):
         for number, (name, row) in enumerate(result["rows"].items()):
             title, ratio = (result["title"], "") if not number else ("", f"{row['ratio']:.2f}" if row["unit"] else "")
             spread = f"{row['low']:.4g} to {row['high']:.4g}"

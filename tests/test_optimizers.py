@@ -24,7 +24,9 @@ def learn(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> No
         optimizer.step()
 
 
-def test_muon_moves_matrices_as_pytorchs_muon_does_and_the_rest_as_adamw():
+@pytest.mark.parametrize("native", [True, False])
+def test_muon_moves_matrices_as_pytorchs_muon_does_and_the_rest_as_adamw(monkeypatch, native):
+    monkeypatch.setattr("weft.optimizers.multiplies_bfloat16", lambda device: native)
     ours, theirs = network(), network()
     matrices = [p for p in theirs.parameters() if p.ndim == 2]
     others = [p for p in theirs.parameters() if p.ndim != 2]
@@ -40,7 +42,8 @@ def test_muon_moves_matrices_as_pytorchs_muon_does_and_the_rest_as_adamw():
         for one in (muon, adamw):
             one.step()
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(mine, other)
+        # PyTorch's own rounds its products to bfloat16; three steps move a number by about 0.02.
+        assert torch.equal(mine, other) if native else torch.allclose(mine, other, atol=0.003)
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw"])

@@ -1,0 +1,106 @@
+"""What a token costs: of one row and of several, with memories of several sizes, beside transformers and llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from measuring import QUICK, QUICK_NAME, alternate, compare, seconds
+from peers import PROMPT, TOKENS, LlamaCpp
+from transformers import AutoModelForCausalLM, CompileConfig
+
+import weft
+from weft.memory import KeyValues, Placement, ReadMemory
+from weft.model import WeftModel
+from weft.parts import resolve
+from weft.plain import PlainDecoder
+from weft.search import Prompt, search
+
+
+def random_memory(model: WeftModel, tokens: int) -> ReadMemory:
+    """A memory of so many random tokens, as the photos weave reads them."""
+    config = model.weave("photos").config
+
+    def one() -> torch.Tensor:
+        return torch.randn(1, config.kv_heads, tokens, config.head_dim, dtype=QUICK)
+
+    return ReadMemory("photos", tuple(KeyValues(one(), one()) for _ in config.layers))
+
+
+def speaker(model: WeftModel, quantize: Any = "auto", rows: int = 1, tokens: int = 0) -> Callable[[], float]:
+    """Milliseconds that Weft's own decoder takes for a step of some rows, each with a memory of so many tokens."""
+    plain = PlainDecoder(model, quantize)
+    decoder, weaves = plain.get(), plain.weaves()
+    assert decoder is not None
+    memories = () if not tokens else (model.place(random_memory(model, tokens), Placement.of([[(0, 0)]])),)
+    prompts = [Prompt(list(range(100, 100 + PROMPT)), memories) for _ in range(rows)]
+
+    def say(longest: int) -> float:
+        return seconds(lambda: search(decoder, weaves, prompts, beams=1, longest=longest, ends=()))
+
+    return lambda: 1000 * (say(1 + TOKENS) - say(1)) / TOKENS
+
+
+def generating(language_model: Any, rows: int = 1, **options: Any) -> Callable[[], float]:
+    """Milliseconds that transformers' ``generate`` takes for a step of some rows."""
+    ids = torch.arange(100, 100 + PROMPT).expand(rows, -1).contiguous()
+    options = {"attention_mask": torch.ones_like(ids), "do_sample": False, "eos_token_id": None, **options}
+
+    def say(tokens: int) -> float:
+        return seconds(lambda: language_model.generate(ids, max_new_tokens=tokens, **options))
+
+    return lambda: 1000 * (say(1 + TOKENS) - say(1)) / TOKENS
+
+
+def compiled(language_model: Any) -> Callable[[], float]:
+    """The same of one row, with a static cache and the step compiled, which transformers does on a GPU only."""
+    config = CompileConfig()
+    config._compile_all_devices = True
+    return generating(language_model, cache_implementation="static", compile_config=config)
+
+
+def decoding(llama: LlamaCpp | None, repeats: int) -> list[dict[str, Any]]:
+    """A token of one row, a step of eight, Weft's steps of some rows, and what a memory costs.
+
+    Where bfloat16 is emulated nobody would decode several rows in it, and it has no row there.
+    """
+    model, usual = weft.load(dtype=QUICK), weft.load()
+    name = "Weft, four bits" if kind_of(model) else f"Weft, {QUICK_NAME}"
+    wide = AutoModelForCausalLM.from_pretrained(resolve("smollm2-135m-instruct").path, dtype=torch.float32).eval()
+    one = {
+        f"Weft, as it loads ({kind_of(usual) or usual.language_model.dtype})": speaker(usual),
+        f"Weft, {QUICK_NAME}": speaker(model, None),
+        "transformers generate, float32": generating(wide),
+        "transformers generate, bfloat16": generating(usual.language_model),
+    }
+    one_peers = {"transformers generate, float32, static cache, compiled": compiled(wide)}
+    eight = {name: speaker(model, rows=8), "transformers generate, float32": generating(wide, 8)}
+    if torch.bfloat16 == QUICK:
+        eight["transformers generate, bfloat16"] = generating(model.language_model, 8)
+    eight_peers = {}
+    if llama is not None:
+        one_peers["llama.cpp, four bits (Q4_1)"] = llama.step(1)
+        eight_peers["llama.cpp, four bits (Q4_1)"] = llama.step(8)
+    batches = {rows: speaker(model, rows=rows) for rows in (1, 4, 16)}
+    steps = alternate({f"{rows} rows" if rows > 1 else "1 row": side for rows, side in batches.items()}, repeats)
+    rates = {
+        title: [1000 * rows / taken for taken in times]
+        for rows, (title, times) in zip(batches, steps.items(), strict=True)
+    }
+    memories = {
+        f"memory of {size:,} tokens" if size else "bare": speaker(model, tokens=size) for size in (0, 81, 1_000, 10_000)
+    }
+    return [
+        compare("A token of one row", "ms", alternate(one, repeats, one_peers)),
+        compare("A step of eight rows", "ms", alternate(eight, repeats, eight_peers)),
+        compare(f"A step of {name}", "ms", steps),
+        compare(f"Tokens of {name}", "tokens/s", rates, rate=True),
+        compare(f"A token with a memory, {name}", "ms", alternate(memories, repeats)),
+    ]
+
+
+def kind_of(model: WeftModel) -> str | None:
+    """In how many bits a model's decoder keeps its matrices; None for those of its type."""
+    decoder = model.plain.get()
+    return {"int4": "four bits", "int8": "eight bits", None: None}[decoder and decoder.quantize]
