@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from weft.optimizers import multiplies_bfloat16
+from weft.packing import multiplies_bfloat16
 
 Sides = Mapping[str, Callable[[], float]]
 """What is compared: by name, something that runs and says how long it took, or how fast it was."""

@@ -70,7 +70,13 @@ class BatchMemory:
         more = tokens - held
         real = torch.ones(groups, held, dtype=torch.bool, device=self.owners.device) if self.mask is None else self.mask
         layers = tuple(
-            KeyValues(F.pad(layer.keys, (0, 0, 0, more)), F.pad(layer.values, (0, 0, 0, more))) for layer in self.layers
+            replace(
+                layer,
+                keys=F.pad(layer.keys, (0, 0, 0, more)),
+                values=F.pad(layer.values, (0, 0, 0, more)),
+                items=layer.items and replace(layer.items, owners=F.pad(layer.items.owners, (0, more))),
+            )
+            for layer in self.layers
         )
         copying = self.copying
         if copying is not None:

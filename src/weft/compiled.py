@@ -29,8 +29,8 @@ from weft import packed_weave
 from weft.catalog import weft_home
 from weft.decoder import Decoder, Norm, Reader, TextCache
 from weft.memory import KeyValues, content_hash
-from weft.packed_weave import MANY_KEYS, PackedFusion, PackedWeave, look
-from weft.packing import NATIVE, Packed
+from weft.packed_weave import MANY_KEYS, PackedFusion, PackedWeave, find
+from weft.packing import FEW, Packed
 from weft.rows import Rows, Weaves
 
 MOST_ROWS = 8
@@ -49,7 +49,7 @@ class _Shared:
     def look(self, layer: int, hidden: Tensor) -> Tensor:
         """See :class:`weft.decoder.Reader`."""
         memory = KeyValues(*self.memory[layer])
-        return self.fusions[layer].step(hidden, lambda queries: look(queries, memory))
+        return self.fusions[layer].step(hidden, lambda queries: find(queries, memory))
 
 
 class _Step(nn.Module):
@@ -134,7 +134,7 @@ class CompiledSteps:
         sources = [getsource(module) for module in (decoder_module, packed_weave, sys.modules[__name__])]
         parts = self.decoder, self._fusions(key[0])
         shapes = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in _tensors(parts)]
-        machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), NATIVE)
+        machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), FEW)
         places = (*parts[1], self.decoder.heads, self.decoder.kv_heads, self.decoder.norm.eps)
         return content_hash(*sources, repr((key[1], shapes, machine, places)))
 

@@ -61,11 +61,11 @@ class PackedFusion:
         if hidden.shape[1] > 1 or len(hidden) > FEW or partial:
             return self.layer.forward_each(hidden, memories, counts, visible)
         if len(memories) == 1:
-            return self.step(hidden, lambda queries: look(queries, memories[0]))
+            return self.step(hidden, lambda queries: find(queries, memories[0]))
 
         def each(queries: Tensor) -> Tensor:
             parts = zip(queries.split(counts), memories, strict=True)
-            return torch.cat([look(own, memory) for own, memory in parts])
+            return torch.cat([find(own, memory) for own, memory in parts])
 
         return self.step(hidden, each)
 
@@ -92,7 +92,7 @@ def _norm(norm: RMSNorm) -> Norm:
     return Norm(norm.weight, norm.eps)
 
 
-def look(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
+def find(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
     """What rows that share a memory find there; query heads that share keys ask as if they were tokens."""
     if memory.items is not None:
         return look(queries.transpose(0, 1)[None], memory)[0].transpose(0, 1).flatten(1)

@@ -17,9 +17,16 @@ from torch import Tensor
 
 Quantize = Literal["int8", "int4"]
 """Bits in which a matrix is kept for decoding."""
-NATIVE = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-"""Whether this processor multiplies bfloat16 itself (AVX-512 or AMX); without, such products take many times longer."""
-FEW = 8 if NATIVE else sys.maxsize
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for products in bfloat16; emulated they take many times as long."""
+    if device.type != "cpu":
+        return True
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+FEW = 8 if multiplies_bfloat16(torch.device("cpu")) else sys.maxsize
 """Tokens up to which packed weights are faster than the weights as they are: from there on computing takes longer."""
 GROUP = 32
 """Weights of a row that share a scale and a least value, of 4 bits each."""

@@ -104,6 +104,8 @@ class Rows:
         (looking,) = self._looking
         if looking.rows is not None or len(looking.memories) > 1 or looking.visible[0] is not None:
             return None
+        if looking.memories[0].layers[0].items is not None:
+            return None
         return Shared(looking.weave, looking.memories[0])
 
     def look(self, layer: int, hidden: Float[Tensor, "B T H"]) -> Float[Tensor, "B T H"]:

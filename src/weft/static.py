@@ -75,9 +75,8 @@ def empty_memory(weave: Weave, items: int, tokens: int) -> ReadMemory:
     """A memory of nothing but zeros, as a weave would read so many items of so many tokens."""
     config = weave.config
     zeros = weave.fusion(0).q_proj.weight.new_zeros
-    layers = tuple(
-        KeyValues(*(zeros(items, config.kv_heads, tokens, config.head_dim) for _ in range(2))) for _ in config.layers
-    )
+    shape = (items, config.kv_heads, tokens, config.head_dim)
+    layers = tuple(KeyValues(zeros(shape), zeros(shape)) for _ in config.layers)
     copying = None
     if config.copy_width:
         ids = torch.zeros(items, tokens, dtype=torch.long, device=layers[0].keys.device)
