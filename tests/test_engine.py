@@ -11,7 +11,7 @@ import pytest
 import torch
 from families import language_model
 from PIL import Image
-from woven import open_weave, tokenizer, woven
+from woven import begin_tokenizer, open_weave, tokenizer, woven
 
 from weft.decoder import TextCache
 from weft.engine import Engine, EngineFull, Limits
@@ -74,7 +74,7 @@ def test_replies_are_those_of_generate(model, rows):
 def test_prompts_that_begin_alike_compute_their_beginning_once(model, monkeypatch):
     with Engine(model) as engine:
         first = engine.generate_batch([CONVERSATIONS[0]], max_tokens=12)
-        computed, decoder = [], engine._decoder
+        computed, decoder = [], engine._texts._decoder
 
         class Counted:
             def __getattr__(self, name):
@@ -84,7 +84,7 @@ def test_prompts_that_begin_alike_compute_their_beginning_once(model, monkeypatc
                 computed.append(ids.shape[1])
                 return decoder(ids, cache, reader)
 
-        engine._decoder = Counted()
+        engine._texts._decoder = Counted()
         assert engine.generate_batch([CONVERSATIONS[0]], max_tokens=12) == first
     prompt = prompt_of(model, CONVERSATIONS[0])
     head = int(prompt.memories[0].placement.starts)
@@ -224,9 +224,54 @@ def test_full_engine_says_so_and_a_closed_one_too(model):
         list(engine.stream(CONVERSATIONS[1]))
 
 
-def test_model_that_the_decoder_does_not_know_is_named():
-    with pytest.raises(WeftError, match="GPT2LMHeadModel"):
-        Engine(woven("gpt2"))
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "mamba"])
+def test_models_that_the_decoder_does_not_know_compute_words_in_turn(family):
+    made = woven(family)
+    made.processor = WeftProcessor(tokenizer(), made.encoder(), system_prompt="")
+    conversations = [asked("Hi?", image(0)), asked("Hello"), asked("Two", image(1), image(2)), asked("And you")]
+    with Engine(made, Limits(rows=3)) as engine:
+        assert engine.generate_batch(conversations, max_tokens=6) == [alone(made, one, 6) for one in conversations]
+        assert next(engine.stream(conversations[0], max_tokens=6))
+        assert engine.load["waiting"] == 0
+
+
+def test_texts_are_read_while_another_model_speaks():
+    """The encoder of texts looks into the very layers that compute the words of others."""
+    made = weave(language_model("gpt2"), text="language-model", copy_width=8, tokenizer=begin_tokenizer())
+    made = open_weave(made, "reader").eval()
+    documents = [asked("Who?", {"type": "document", "text": f"The {animal} sat."}) for animal in ("fox", "cat", "dog")]
+    with Engine(made) as engine:
+        found = [""] * len(documents)
+
+        def say(index):
+            found[index] = "".join(engine.stream(documents[index], max_tokens=10))
+
+        threads = [threading.Thread(target=say, args=(index,)) for index in range(len(documents))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [one.strip() for one in found] == [alone(made, one, 10) for one in documents]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_all_ways_to_words_find_the_same(family):
+    """Greedy, in float32: ``generate`` alone, in a batch and compiled; the model's own ways; and the engine."""
+    made = woven(family)
+    made.processor = WeftProcessor(tokenizer(), made.encoder(), system_prompt="")
+    conversations = [asked("What is it?", image(seed)) for seed in range(3)]
+    plain = [alone(made, one) for one in conversations]
+    batch = made.processor.apply_chat_template(conversations, add_generation_prompt=True)
+    width = batch["input_ids"].shape[1]
+    together = made.generate(**batch, max_new_tokens=12, do_sample=False)[:, width:]
+    assert [made.processor.decode(row, skip_special_tokens=True).strip() for row in together] == plain
+    assert [made.chat(one, beams=1, max_new_tokens=12)["content"] for one in conversations] == plain
+    with Engine(made) as engine:
+        assert engine.generate_batch(conversations, max_tokens=12) == plain
+    made.compile_decoding(64, backend="eager")
+    assert [alone(made, one) for one in conversations] == plain
+    assert made.static.works
+    torch.compiler.reset()
 
 
 def test_five_hundred_requests_come_and_go_and_leave_nothing(model):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,20 +24,14 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
+from weft.batching import texts_of
 from weft.choosing import check_top
-from weft.decoder import Decoder, TextCache
 from weft.errors import WeftError
 from weft.model import WeftModel
 from weft.pieces import Pieces
 from weft.rendering import Messages
 from weft.responding import ends_of, prompt_of
-from weft.rows import Reading, Rows
-from weft.search import Prompt, read_prompt
-
-PREFIXES = 8
-"""Beginnings of prompts that are kept."""
-SHORTEST_PREFIX = 4
-"""Tokens below which a common beginning is not worth keeping."""
+from weft.search import Prompt
 
 
 class EngineFull(WeftError):
@@ -121,13 +115,14 @@ class Engine:
     """Serves conversations over one woven model.
 
     Args:
-        model: the woven model; its language model has to be one that :mod:`weft.decoder` knows.
+        model: the woven model. Conversations decode side by side where its language model is one that
+            :mod:`weft.decoder` knows; all others have their words computed in turn.
         limits: what is taken on at once.
         top_memory: how many pictures, and how many passages of documents, of a conversation each fusion layer looks at,
             at each word the most promising ones; None for all.
 
     Raises:
-        WeftError: the model's language model is not known, or ``top_memory`` is below one.
+        WeftError: ``top_memory`` is below one.
 
     Example:
         >>> with Engine(weft.load()) as engine:
@@ -138,20 +133,13 @@ class Engine:
 
     def __init__(self, model: WeftModel, limits: Limits | None = None, *, top_memory: int | None = None) -> None:
         check_top(top_memory)
-        decoder = model.eval().plain.get()
-        if decoder is None:
-            raise WeftError(
-                f"The engine decodes on a CPU, with language models that weft.decoder knows; {model.device} and "
-                f"{type(model.language_model).__name__} it does not. Use model.generate, one batch after another."
-            )
         self.model, self.limits, self.top_memory = model, limits or Limits(), top_memory
-        self._decoder: Decoder = decoder
-        self._weaves = model.plain.weaves()
+        # An encoder of texts looks into the language model, one text at a time.
+        self._reading = threading.Lock()
+        self._texts = texts_of(model.eval(), self._reading)
         self._ends = ends_of(model)
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
-        self._prefixes: OrderedDict[tuple[int, ...], TextCache] = OrderedDict()
-        self._reading = threading.Lock()  # an encoder of texts looks into the language model, one text at a time
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="weft-engine", daemon=True)
@@ -288,7 +276,7 @@ class Engine:
 
     @torch.inference_mode()
     def _run(self) -> None:
-        cache, rows = TextCache(self._decoder), None
+        texts = self._texts
         while True:
             with self._changed:
                 while not (self._closed or self._waiting or self._running):
@@ -296,23 +284,23 @@ class Engine:
                 if self._closed:
                     break
                 job = self._next()
-            kept = [row for row, running in enumerate(self._running) if not running.cancelled]
-            if len(kept) < len(self._running):
-                cache, rows = self._keep(kept, cache), None
+            self._keep([row for row, running in enumerate(self._running) if not running.cancelled])
             if job is not None:
                 try:
-                    cache, rows = self._admit(job, cache), None
+                    self._admit(job)
                 except Exception as error:  # one conversation's failure is its own
                     job.hand_on(error)
             if self._running:
-                if rows is None:
-                    rows = self._rows()
                 try:
-                    cache, rows = self._step(cache, rows)
+                    logits = texts.step([running.tokens[-1] for running in self._running])
+                    chosen = self._choose(self._running, logits)
                 except Exception as error:  # which is theirs who decoded; those that come next begin anew
                     for running in self._running:
                         running.hand_on(error)
-                    cache, rows = self._keep([], cache), None
+                    self._keep([])
+                    continue
+                ended = [self._say(one, token) for one, token in zip(self._running, chosen, strict=True)]
+                self._keep([row for row, end in enumerate(ended) if not end])
         for job in [*self._running, *self._waiting]:
             job.hand_on(WeftError("The engine was closed before the reply was finished."))
 
@@ -330,55 +318,19 @@ class Engine:
         )
         return self._waiting.popleft() if fits or not running else None
 
-    def _admit(self, job: _Job, cache: TextCache) -> TextCache:
+    def _admit(self, job: _Job) -> None:
         """Compute a prompt and say its first word; the conversation then decodes with the others."""
-        own = self._beginning(job.prompt)
-        (token,) = self._choose([job], read_prompt(self._decoder, self._weaves, job.prompt, own))
-        self._remember(job.prompt, own)
+        read, logits = self._texts.read(job.prompt)
+        (token,) = self._choose([job], logits)
         if not self._say(job, token):
-            cache.append(own)
+            self._texts.join(read)
             self._running = [*self._running, job]
-        return cache
 
-    def _beginning(self, prompt: Prompt) -> TextCache:
-        """A cache that holds what is known of a prompt's beginning."""
-        head = _before_memories(prompt)
-        for known in sorted(self._prefixes, key=len, reverse=True):
-            shared = next(
-                (n for n, (a, b) in enumerate(zip(known, head, strict=False)) if a != b), min(len(known), len(head))
-            )
-            if shared >= SHORTEST_PREFIX:
-                self._prefixes.move_to_end(known)
-                return self._prefixes[known].first(min(shared, len(prompt.tokens) - 1))
-        return TextCache(self._decoder, 1)
-
-    def _remember(self, prompt: Prompt, cache: TextCache) -> None:
-        head = _before_memories(prompt)
-        if len(head) >= SHORTEST_PREFIX and head not in self._prefixes:
-            self._prefixes[head] = cache.first(len(head))
-            while len(self._prefixes) > PREFIXES:
-                self._prefixes.popitem(last=False)
-
-    def _rows(self) -> Rows:
-        readings = [Reading(job.prompt.memories).after_prompt(1) for job in self._running]
-        return Rows(self._weaves, readings, torch.zeros(1, dtype=torch.long))
-
-    def _step(self, cache: TextCache, rows: Rows) -> tuple[TextCache, Rows | None]:
-        """One more word for every conversation that runs."""
-        tokens = torch.tensor([[job.tokens[-1]] for job in self._running])
-        hidden = self._decoder(tokens, cache, rows)
-        chosen = self._choose(self._running, rows.copied(hidden, self._decoder.logits(hidden)))
-        ended = [self._say(job, token) for job, token in zip(self._running, chosen, strict=True)]
-        if not any(ended):
-            return cache, rows
-        return self._keep([row for row, end in enumerate(ended) if not end], cache), None
-
-    def _keep(self, kept: list[int], cache: TextCache) -> TextCache:
-        self._running = [self._running[row] for row in kept]
-        if not kept:
-            return TextCache(self._decoder)
-        cache.select(kept)
-        return cache
+    def _keep(self, kept: list[int]) -> None:
+        """Go on with some of the running conversations."""
+        if len(kept) < len(self._running):
+            self._running = [self._running[row] for row in kept]
+            self._texts.keep(kept)
 
     def _choose(self, jobs: Sequence[_Job], logits: Float[Tensor, "B V"]) -> list[int]:
         """The next word of each conversation."""
@@ -399,12 +351,3 @@ class Engine:
         if ended:
             job.hand_on(None)
         return ended
-
-
-def _before_memories(prompt: Prompt) -> tuple[int, ...]:
-    """The tokens of a prompt that stand in front of everything that it reads, and depend on each other alone."""
-    first = len(prompt.tokens)
-    for memory in prompt.memories:
-        starts = memory.placement.starts[memory.placement.items >= 0]
-        first = min([first, *starts.tolist()])
-    return tuple(prompt.tokens[:first])

@@ -1,0 +1,186 @@
+"""The texts that an engine decodes, one more word of each at a time.
+
+:class:`SideBySide` computes all of them together, over a language model that :mod:`weft.decoder` knows; what is known
+of a prompt's beginning is not computed again. :class:`InTurn` takes any other model, on any device, and lets
+transformers compute one text after another. :func:`texts_of` chooses.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DynamicCache
+
+from weft.decoder import Decoder, TextCache
+from weft.model import WeftModel
+from weft.rows import Reading, Rows
+from weft.search import Prompt, read_prompt
+
+PREFIXES = 8
+"""Beginnings of prompts that are kept."""
+SHORTEST_PREFIX = 4
+"""Tokens below which a common beginning is not worth keeping."""
+
+
+class Texts(Protocol):
+    """Texts that are being continued, in the order in which they joined."""
+
+    def read(self, prompt: Prompt) -> tuple[Any, Float[Tensor, "1 V"]]:
+        """Compute a prompt: what :meth:`join` wants, and the logits of its first word."""
+        ...
+
+    def join(self, read: Any) -> None:
+        """Add a text whose prompt has been computed."""
+        ...
+
+    def step(self, tokens: list[int]) -> Float[Tensor, "B V"]:
+        """Logits of the next word of each text, its last one given."""
+        ...
+
+    def keep(self, kept: list[int]) -> None:
+        """Keep some of the texts."""
+        ...
+
+
+def texts_of(model: WeftModel, using: threading.Lock) -> Texts:
+    """What continues texts with a model, as fast as that model allows.
+
+    Args:
+        model: the woven model.
+        using: held by whoever runs the language model as transformers does.
+    """
+    decoder = model.plain.get()
+    return InTurn(model, using) if decoder is None else SideBySide(model, decoder)
+
+
+class SideBySide:
+    """Texts over a plain decoder, in one batch.
+
+    Args:
+        model: the woven model.
+        decoder: its decoder.
+    """
+
+    def __init__(self, model: WeftModel, decoder: Decoder) -> None:
+        self._decoder, self._weaves = decoder, model.plain.weaves()
+        self._cache = TextCache(decoder)
+        self._prompts: list[Prompt] = []
+        self._rows: Rows | None = None
+        self._prefixes: OrderedDict[tuple[int, ...], TextCache] = OrderedDict()
+
+    def read(self, prompt: Prompt) -> tuple[tuple[Prompt, TextCache], Float[Tensor, "1 V"]]:
+        """See :class:`Texts`."""
+        own = self._beginning(prompt)
+        logits = read_prompt(self._decoder, self._weaves, prompt, own)
+        self._remember(prompt, own)
+        return (prompt, own), logits
+
+    def join(self, read: tuple[Prompt, TextCache]) -> None:
+        """See :class:`Texts`."""
+        prompt, own = read
+        self._cache.append(own)
+        self._prompts, self._rows = [*self._prompts, prompt], None
+
+    def step(self, tokens: list[int]) -> Float[Tensor, "B V"]:
+        """See :class:`Texts`."""
+        if self._rows is None:
+            readings = [Reading(prompt.memories).after_prompt(1) for prompt in self._prompts]
+            self._rows = Rows(self._weaves, readings, torch.zeros(1, dtype=torch.long))
+        hidden = self._decoder(torch.tensor(tokens)[:, None], self._cache, self._rows)
+        return self._rows.copied(hidden, self._decoder.logits(hidden))
+
+    def keep(self, kept: list[int]) -> None:
+        """See :class:`Texts`."""
+        self._prompts, self._rows = [self._prompts[row] for row in kept], None
+        if kept:
+            self._cache.select(kept)
+        else:
+            self._cache = TextCache(self._decoder)
+
+    def _beginning(self, prompt: Prompt) -> TextCache:
+        """A cache that holds what is known of a prompt's beginning."""
+        head = _before_memories(prompt)
+        for known in sorted(self._prefixes, key=len, reverse=True):
+            shared = next(
+                (n for n, (a, b) in enumerate(zip(known, head, strict=False)) if a != b), min(len(known), len(head))
+            )
+            if shared >= SHORTEST_PREFIX:
+                self._prefixes.move_to_end(known)
+                return self._prefixes[known].first(min(shared, len(prompt.tokens) - 1))
+        return TextCache(self._decoder, 1)
+
+    def _remember(self, prompt: Prompt, cache: TextCache) -> None:
+        head = _before_memories(prompt)
+        if len(head) >= SHORTEST_PREFIX and head not in self._prefixes:
+            self._prefixes[head] = cache.first(len(head))
+            while len(self._prefixes) > PREFIXES:
+                self._prefixes.popitem(last=False)
+
+
+def _before_memories(prompt: Prompt) -> tuple[int, ...]:
+    """The tokens of a prompt that stand in front of everything that it reads, and depend on each other alone."""
+    first = len(prompt.tokens)
+    for memory in prompt.memories:
+        starts = memory.placement.starts[memory.placement.items >= 0]
+        first = min([first, *starts.tolist()])
+    return tuple(prompt.tokens[:first])
+
+
+@dataclass(eq=False)
+class _Text:
+    """A text on its way: its tokens, and what transformers' ``generate`` would carry from step to step."""
+
+    ids: Tensor
+    carried: dict[str, Any]
+
+
+class InTurn:
+    """Texts over any language model of transformers, one after another.
+
+    Args:
+        model: the woven model.
+        using: held while it computes.
+    """
+
+    def __init__(self, model: WeftModel, using: threading.Lock) -> None:
+        self._model, self._using = model, using
+        self._texts: list[_Text] = []
+
+    def read(self, prompt: Prompt) -> tuple[_Text, Float[Tensor, "1 V"]]:
+        """See :class:`Texts`."""
+        ids = torch.tensor([list(prompt.tokens)], device=self._model.device)
+        carried = {"attention_mask": torch.ones_like(ids), "use_cache": True, "memories": list(prompt.memories)}
+        if self._model.language_model._supports_default_dynamic_cache():
+            carried["cache"] = DynamicCache(config=self._model.config.get_text_config(decoder=True))
+        text = _Text(ids, carried)
+        return text, self._compute(text, is_first_iteration=True)
+
+    def join(self, read: _Text) -> None:
+        """See :class:`Texts`."""
+        self._texts.append(read)
+
+    def step(self, tokens: list[int]) -> Float[Tensor, "B V"]:
+        """See :class:`Texts`."""
+        logits = []
+        for text, token in zip(self._texts, tokens, strict=True):
+            text.ids = torch.cat((text.ids, text.ids.new_tensor([[token]])), 1)
+            logits.append(self._compute(text, next_sequence_length=1))
+        return torch.cat(logits)
+
+    def keep(self, kept: list[int]) -> None:
+        """See :class:`Texts`."""
+        self._texts = [self._texts[row] for row in kept]
+
+    def _compute(self, text: _Text, **step: Any) -> Float[Tensor, "1 V"]:
+        """Logits of the next word, by the steps of transformers' ``generate``."""
+        inputs = self._model.prepare_inputs_for_generation(text.ids, **step, **text.carried)
+        with self._using:
+            output = self._model(**inputs, return_dict=True)
+        text.carried = self._model._update_model_kwargs_for_generation(output, text.carried, is_encoder_decoder=False)
+        return output.logits[:, -1].float().cpu()
