@@ -150,6 +150,27 @@ def test_model_is_loaded_quantized_or_says_why_not(tmp_path, quantize):
         weft.load(tmp_path / "gpt2", quantize=quantize)
 
 
+def test_a_processor_without_bfloat16_gets_float32_and_packed_weights(tmp_path, monkeypatch):
+    model = quantizable()
+    with torch.no_grad():
+        for name, parameter in model.language_model.named_parameters():
+            if parameter.ndim == 2 and "embed" not in name:
+                parameter.copy_(lies_on_levels(len(parameter), parameter.shape[1] // GROUP) * 0.02)
+    model.save_pretrained(tmp_path, merge=True)
+    picture = Image.new("RGB", (24, 24), "red")
+    told = {}
+    for native in (False, True):
+        monkeypatch.setattr("weft.making.multiplies_bfloat16", lambda device, native=native: native)
+        loaded = weft.load(tmp_path)
+        assert loaded.dtype == (torch.bfloat16 if native else torch.float32)
+        assert loaded.plain.get().quantize == "int4" and loaded.plain.get().embeddings.dtype == torch.bfloat16
+        assert isinstance(loaded.plain.weaves()["photos"], PackedWeave)
+        told[native] = loaded.caption(picture, beams=1).log_probability
+        assert weft.load(tmp_path, dtype=torch.bfloat16).dtype == torch.bfloat16
+        assert weft.load(tmp_path, dtype=torch.float32).plain.get().quantize is None
+    assert told[False] == pytest.approx(told[True], rel=0.05)
+
+
 def test_additions_to_the_language_model_are_not_left_out():
     model = woven("llama")
     assert may_be_plain(model)

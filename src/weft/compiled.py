@@ -30,7 +30,7 @@ from weft.catalog import weft_home
 from weft.decoder import Decoder, Norm, Reader, TextCache
 from weft.memory import KeyValues, content_hash
 from weft.packed_weave import MANY_KEYS, PackedFusion, PackedWeave, find
-from weft.packing import FEW, Packed
+from weft.packing import NATIVE, Packed
 from weft.rows import Rows, Weaves
 
 MOST_ROWS = 8
@@ -134,7 +134,7 @@ class CompiledSteps:
         sources = [getsource(module) for module in (decoder_module, packed_weave, sys.modules[__name__])]
         parts = self.decoder, self._fusions(key[0])
         shapes = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in _tensors(parts)]
-        machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), FEW)
+        machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), NATIVE)
         places = (*parts[1], self.decoder.heads, self.decoder.kv_heads, self.decoder.norm.eps)
         return content_hash(*sources, repr((key[1], shapes, machine, places)))
 

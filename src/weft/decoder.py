@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from weft.packing import FEW, Packed, Quantize, fits, pack
+from weft.packing import FEW, NATIVE, Packed, Quantize, fits, pack
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Language models that :class:`Decoder` computes, by the names that transformers gives them."""
@@ -191,7 +191,8 @@ class Decoder:
 
     Args:
         config: the language model's configuration; see :func:`is_plain`.
-        weights: its tensors, by the names that transformers gives them; they are used as they are, not copied.
+        weights: its tensors, by the names that transformers gives them; they are used as they are, not copied, and let
+            go where packed ones are always faster.
         quantize: how the matrices are packed for decoding few rows; None to leave them as they are.
     """
 
@@ -229,7 +230,7 @@ class Decoder:
                 whole = torch.cat(weights) if whole is None else whole
                 bits: Quantize = self.quantize if fits(whole, self.quantize) else "int8"
                 packed = pack(whole, bits, whole.dtype)
-            return _Linear(weights, bias, packed)
+            return _Linear(weights if packed is None or NATIVE else (), bias, packed)
 
         return _Layer(
             attention_norm=cast(Norm, norm("input_layernorm")),

@@ -20,6 +20,7 @@ from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import WeftError
 from weft.model import WeftModel
+from weft.packing import multiplies_bfloat16
 from weft.parts import resolve
 from weft.plain import PlainDecoder
 from weft.processing import WeftProcessor
@@ -40,7 +41,8 @@ def load(
     Args:
         name_or_path: a shipped weave (``"photos"``, ``"reader"``), a folder that ``save_pretrained`` wrote, or a Hub
             id; by default all shipped weaves on one language model.
-        dtype: floating-point type; by default the one it was saved in.
+        dtype: floating-point type; by default the one it was saved in, or float32 in place of bfloat16 on a CPU that
+            has no instructions for that, where it takes many times as long.
         quantize: bits in which a CPU keeps the language model's matrices to decode a few rows with; ``"auto"``, the
             default, for four bits where that loses nothing. It needs bfloat16 and a language model that
             :mod:`weft.decoder` knows; for a GPU give transformers' ``quantization_config`` instead.
@@ -52,10 +54,14 @@ def load(
     """
     folder = shipped(SHIPPED[0]) if name_or_path is None else woven_folder(name_or_path)
     model = WeftModel.from_pretrained(folder, dtype=dtype, **options)
+    # Four-bit kernels take bfloat16 alone, and are quick on every CPU: what they decode stays in it.
+    narrow = dtype is None and model.dtype == torch.bfloat16 and not multiplies_bfloat16(model.device)
+    if narrow:
+        model = model.to(torch.float32)
     if name_or_path is None:
         for name in SHIPPED[1:]:
             model.load_weaves(shipped(name))
-    model.plain = PlainDecoder(model.eval(), quantize)
+    model.plain = PlainDecoder(model.eval(), quantize, narrow=narrow)
     if quantize in ("int8", "int4"):
         model.plain.check()
     return model

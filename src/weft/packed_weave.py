@@ -37,7 +37,7 @@ class PackedFusion:
 
     def __init__(self, layer: GatedCrossAttention) -> None:
         self.layer, self.q_proj = layer, layer.q_proj
-        dtype = layer.q_proj.weight.dtype
+        dtype = torch.bfloat16
         self.hidden_norm = _norm(layer.hidden_norm)
         self.q_norm = _norm(layer.q_norm) if isinstance(layer.q_norm, RMSNorm) else None
         self.query = pack(layer.q_proj.weight, "int8", dtype)
@@ -76,7 +76,7 @@ class PackedFusion:
             hidden: hidden states.
             looking: what queries, ``[R, heads, width]``, find in their memories, ``[R, heads · width]``.
         """
-        layer, x = self.layer, hidden[:, 0]
+        layer, x = self.layer, hidden[:, 0].to(torch.bfloat16)
         queries = self.query(self.hidden_norm(x)).view(x.shape[0], -1, layer.head_dim)
         if self.q_norm is not None:
             queries = self.q_norm(queries)
@@ -89,11 +89,13 @@ class PackedFusion:
 
 def _norm(norm: RMSNorm) -> Norm:
     assert norm.eps is not None
-    return Norm(norm.weight, norm.eps)
+    return Norm(norm.weight.to(torch.bfloat16), norm.eps)
 
 
 def find(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
     """What rows that share a memory find there; query heads that share keys ask as if they were tokens."""
+    if queries.dtype != memory.keys.dtype:
+        return find(queries.to(memory.keys.dtype), memory).to(queries.dtype)
     if memory.items is not None:
         return look(queries.transpose(0, 1)[None], memory)[0].transpose(0, 1).flatten(1)
     rows, heads, width = queries.shape
@@ -116,7 +118,7 @@ class PackedWeave:
     """A weave as :class:`weft.rows.Rows` asks for it, with packed fusion layers.
 
     Args:
-        weave: the weave, in bfloat16 on a CPU.
+        weave: the weave, on a CPU.
     """
 
     def __init__(self, weave: Weave) -> None:
@@ -130,6 +132,12 @@ class PackedWeave:
         return self._layers[index]
 
 
-def can_be_packed(module: nn.Module) -> bool:
-    """Whether all of a module's weights are bfloat16 on a CPU, as the kernels for packed weights want them."""
-    return all(p.dtype == torch.bfloat16 and p.device.type == "cpu" for p in module.parameters())
+def can_be_packed(module: nn.Module, narrow: bool = False) -> bool:
+    """Whether all of a module's weights are bfloat16 on a CPU, as the kernels for packed weights want them.
+
+    Args:
+        module: what is to be packed.
+        narrow: take weights in float32 as well.
+    """
+    types = (torch.bfloat16, torch.float32) if narrow else (torch.bfloat16,)
+    return all(p.dtype in types and p.device.type == "cpu" for p in module.parameters())

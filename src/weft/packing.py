@@ -26,7 +26,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-FEW = 8 if multiplies_bfloat16(torch.device("cpu")) else sys.maxsize
+NATIVE = multiplies_bfloat16(torch.device("cpu"))
+"""Whether this processor does."""
+FEW = 8 if NATIVE else sys.maxsize
 """Tokens up to which packed weights are faster than the weights as they are: from there on computing takes longer."""
 GROUP = 32
 """Weights of a row that share a scale and a least value, of 4 bits each."""

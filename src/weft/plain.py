@@ -45,12 +45,14 @@ class PlainDecoder:
         model: the woven model.
         quantize: how the language model's matrices are packed for decoding; ``"auto"`` for four bits where that loses
             nothing, which is so for language models that were distributed in four bits.
+        narrow: decode in bfloat16 over packed weights though the model is in float32, as it is where a processor has
+            to emulate products in bfloat16.
     """
 
-    def __init__(self, model: WeftModel, quantize: Quantize | str | None = "auto") -> None:
+    def __init__(self, model: WeftModel, quantize: Quantize | str | None = "auto", *, narrow: bool = False) -> None:
         if quantize not in ("auto", "int8", "int4", None):
             raise WeftError(f"quantize={quantize!r} is not known; give 'int8', 'int4', 'auto' or None.")
-        self.model, self.quantize = model, quantize
+        self.model, self.quantize, self.narrow = model, quantize, narrow
         self._packed: dict[str, tuple[tuple[int, ...], PackedWeave]] = {}
         self._made: tuple[tuple[int, ...], Decoder] | None = None
 
@@ -62,7 +64,10 @@ class PlainDecoder:
         state = state_of(tensors.values())
         if self._made is None or self._made[0] != state:
             config = self.model.config.get_text_config(decoder=True).to_dict()
-            self._made = state, Decoder(config, tensors, self._chosen(tensors))
+            chosen = self._chosen(tensors)
+            if self.narrow and chosen is not None:
+                tensors = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+            self._made = state, Decoder(config, tensors, chosen)
         return self._made[1]
 
     def weaves(self) -> Weaves:
@@ -74,7 +79,7 @@ class PlainDecoder:
     def _packed_weave(self, name: str) -> Weave | PackedWeave:
         """A weave, packed if it can be; anew when it has learned."""
         weave = self.model.weave(name)
-        if not can_be_packed(weave):
+        if not can_be_packed(weave, self.narrow):
             return weave
         state = state_of(weave.parameters())
         if name not in self._packed or self._packed[name][0] != state:
@@ -114,7 +119,7 @@ class PlainDecoder:
                 f"without additions; this one is a {type(self.model.language_model).__name__} on "
                 f"{self.model.device}. Leave it out, or give a quantization_config of transformers."
             )
-        if self.model.language_model.dtype != torch.bfloat16:
+        if self.model.language_model.dtype != torch.bfloat16 and not self.narrow:
             raise WeftError(f"quantize={self.quantize!r} decodes in bfloat16; give dtype=torch.bfloat16 as well.")
 
     def _chosen(self, tensors: dict[str, torch.Tensor]) -> Quantize | None:
@@ -122,7 +127,8 @@ class PlainDecoder:
         if self.quantize != "auto":
             return self.quantize
         matrix = next(tensor for name, tensor in tensors.items() if name.endswith("o_proj.weight"))
-        exact = matrix.dtype == torch.bfloat16 and fits_exactly(matrix)
+        narrow = matrix.to(torch.bfloat16) if self.narrow else matrix
+        exact = narrow.dtype == torch.bfloat16 and bool((narrow == matrix).all()) and fits_exactly(narrow)
         return "int4" if exact else None
 
 

@@ -21,6 +21,7 @@ from weft.decoder import Decoder, is_plain
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.images import load_image, picture_name
 from weft.memory import Placement
+from weft.packing import NATIVE
 from weft.parts import ENCODERS, LANGUAGE_MODEL, WEIGHTS, resolve_named
 from weft.plain import USUAL
 from weft.rendering import about_a_picture, render
@@ -85,6 +86,8 @@ class Quick:
         from tokenizers import Tokenizer
 
         (name, fields), dtype = next(iter(config["weaves"].items())), getattr(torch, config["dtype"])
+        if dtype == torch.bfloat16 and not NATIVE:
+            dtype = torch.float32
         self.text = config["text_config"]
         self.decoder = Decoder(self.text, {key: t.to(dtype) for key, t in load_file(part / WEIGHTS).items()})
         self.tokenizer = Tokenizer.from_file(str(part / "tokenizer.json"))
@@ -96,7 +99,8 @@ class Quick:
         self.encoder: VisionEncoder = load_vision_encoder(encoder)
         self.weave = Weave(name, WeaveConfig(**fields))
         learned = load_file(folder / WEIGHTS).items()
-        self.weave.load_state_dict({key.removeprefix(f"weaves.{name}."): t for key, t in learned}, assign=True)
+        own = {key.removeprefix(f"weaves.{name}."): tensor.to(dtype) for key, tensor in learned}
+        self.weave.load_state_dict(own, assign=True)
         self.weave.eval()
 
     @torch.inference_mode()

@@ -105,6 +105,7 @@ class StaticDecoding:
         return self._chosen(model) if self.works else {}
 
     def _chosen(self, model: WeftModel) -> dict[str, Any]:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(weft_home() / "compiled"))
         mode = "default" if model.device.type == "cpu" else "reduce-overhead"
         config = CompileConfig(dynamic=False, backend=self.backend, mode=mode)
         config._compile_all_devices = True
@@ -112,7 +113,6 @@ class StaticDecoding:
 
     def _try(self, model: WeftModel) -> bool:
         """Whether two tokens can be decoded so."""
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(weft_home() / "compiled"))
         try:
             decode_two(model, 1, **self._chosen(model))
         except _NO_COMPILER as error:
