@@ -23,14 +23,18 @@ def random_memory(model: WeftModel, tokens: int) -> ReadMemory:
     config = model.weave("photos").config
 
     def one() -> torch.Tensor:
-        return torch.randn(1, config.kv_heads, tokens, config.head_dim, dtype=QUICK)
+        return torch.randn(1, config.kv_heads, tokens, config.head_dim, dtype=model.weave("photos").dtype)
 
     return ReadMemory("photos", tuple(KeyValues(one(), one()) for _ in config.layers))
 
 
-def speaker(model: WeftModel, quantize: Any = "auto", rows: int = 1, tokens: int = 0) -> Callable[[], float]:
+def speaker(
+    model: WeftModel, quantize: Any = "auto", rows: int = 1, tokens: int = 0, *, compiled: bool = False
+) -> Callable[[], float]:
     """Milliseconds that Weft's own decoder takes for a step of some rows, each with a memory of so many tokens."""
-    plain = PlainDecoder(model, quantize)
+    plain = PlainDecoder(model, quantize, narrow=model.plain.narrow)
+    if compiled:
+        plain.warm_up(rows, ["photos" if tokens else ""])
     decoder, weaves = plain.get(), plain.weaves()
     assert decoder is not None
     memories = () if not tokens else (model.place(random_memory(model, tokens), Placement.of([[(0, 0)]])),)
@@ -63,21 +67,23 @@ def compiled(language_model: Any) -> Callable[[], float]:
 def decoding(llama: LlamaCpp | None, repeats: int) -> list[dict[str, Any]]:
     """A token of one row, a step of eight, Weft's steps of some rows, and what a memory costs.
 
-    Where bfloat16 is emulated nobody would decode several rows in it, and it has no row there.
+    Where bfloat16 is emulated nobody would run transformers in it, and it has no row there.
     """
-    model, usual = weft.load(dtype=QUICK), weft.load()
-    name = "Weft, four bits" if kind_of(model) else f"Weft, {QUICK_NAME}"
-    wide = AutoModelForCausalLM.from_pretrained(resolve("smollm2-135m-instruct").path, dtype=torch.float32).eval()
+    model, part = weft.load(), resolve("smollm2-135m-instruct").path
+    name = f"Weft, {kind_of(model)}"
+    wide = AutoModelForCausalLM.from_pretrained(part, dtype=torch.float32).eval()
     one = {
-        f"Weft, as it loads ({kind_of(usual) or usual.language_model.dtype})": speaker(usual),
-        f"Weft, {QUICK_NAME}": speaker(model, None),
+        f"Weft, as it loads ({kind_of(model)})": speaker(model),
+        f"Weft, {kind_of(model)}, compiled": speaker(model, compiled=True),
+        f"Weft, {QUICK_NAME}": speaker(weft.load(dtype=QUICK), None),
         "transformers generate, float32": generating(wide),
-        "transformers generate, bfloat16": generating(usual.language_model),
     }
     one_peers = {"transformers generate, float32, static cache, compiled": compiled(wide)}
     eight = {name: speaker(model, rows=8), "transformers generate, float32": generating(wide, 8)}
     if torch.bfloat16 == QUICK:
-        eight["transformers generate, bfloat16"] = generating(model.language_model, 8)
+        narrow = AutoModelForCausalLM.from_pretrained(part, dtype=torch.bfloat16).eval()
+        one["transformers generate, bfloat16"] = generating(narrow)
+        eight["transformers generate, bfloat16"] = generating(narrow, 8)
     eight_peers = {}
     if llama is not None:
         one_peers["llama.cpp, four bits (Q4_1)"] = llama.step(1)
@@ -88,19 +94,21 @@ def decoding(llama: LlamaCpp | None, repeats: int) -> list[dict[str, Any]]:
         title: [1000 * rows / taken for taken in times]
         for rows, (title, times) in zip(batches, steps.items(), strict=True)
     }
-    memories = {
-        f"memory of {size:,} tokens" if size else "bare": speaker(model, tokens=size) for size in (0, 81, 1_000, 10_000)
-    }
+    sizes = {0: "bare", **{size: f"memory of {size:,} tokens" for size in (81, 1_000, 10_000)}}
+    memories = {title: speaker(model, tokens=size) for size, title in sizes.items()}
+    quick = {title: speaker(model, tokens=size, compiled=True) for size, title in sizes.items() if size < 2_000}
     return [
         compare("A token of one row", "ms", alternate(one, repeats, one_peers)),
         compare("A step of eight rows", "ms", alternate(eight, repeats, eight_peers)),
         compare(f"A step of {name}", "ms", steps),
         compare(f"Tokens of {name}", "tokens/s", rates, rate=True),
         compare(f"A token with a memory, {name}", "ms", alternate(memories, repeats)),
+        compare(f"A token with a memory, {name}, compiled", "ms", alternate(quick, repeats)),
     ]
 
 
-def kind_of(model: WeftModel) -> str | None:
-    """In how many bits a model's decoder keeps its matrices; None for those of its type."""
+def kind_of(model: WeftModel) -> str:
+    """In how many bits a model's decoder keeps its matrices, or their type."""
     decoder = model.plain.get()
-    return {"int4": "four bits", "int8": "eight bits", None: None}[decoder and decoder.quantize]
+    assert decoder is not None
+    return {"int4": "four bits", "int8": "eight bits"}.get(decoder.quantize or "", str(model.dtype))

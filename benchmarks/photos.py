@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from decoding import speaker
-from measuring import QUICK, alternate, compare, seconds
+from measuring import alternate, compare, seconds
 from peers import EYES
 
 import weft
@@ -26,7 +26,7 @@ def asking(image: Any) -> list[dict[str, Any]]:
 
 def photos(repeats: int) -> list[dict[str, Any]]:
     """Weft on a new photo, on a known one, and on text alone; the peers, which keep nothing, on a photo."""
-    model, photo, number = weft.load(dtype=QUICK), weft.load_image(CAT), 0
+    model, photo, number = weft.load(), weft.load_image(CAT), 0
 
     def ask(messages: Any) -> float:
         return 1000 * seconds(lambda: reply(model, prompt_of(model, messages), beams=1, longest=1))

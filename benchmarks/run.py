@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from decoding import decoding
 from learning import learning
-from measuring import QUICK, alternate, compare, seconds, setting, table
+from measuring import alternate, compare, seconds, setting, table
 from peaks import peaks
 from peers import TOKENS, LlamaCpp
 from photos import CAT, asking, photos
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 
 def together(repeats: int) -> dict[str, Any]:
     """Tokens a second of 16 requests about 16 photos that have been read: at once, and one after another."""
-    model, photo = weft.load(dtype=QUICK), weft.load_image(CAT)
+    model, photo = weft.load(), weft.load_image(CAT)
     asked = [asking(photo.crop((index, index, photo.width - 16, photo.height - 16))) for index in range(16)]
     with Engine(model) as engine:
         ends, engine._ends = engine._ends, set()  # replies of the same length on both sides
@@ -58,7 +58,7 @@ def long_text(repeats: int) -> dict[str, Any]:
     words = " ".join(
         (ROOT / "examples" / "stories").glob("*.txt").__next__().read_text(encoding="utf-8").split()[:2000]
     )
-    model = weft.load(dtype=QUICK)
+    model = weft.load()
     question, options = "Who is this about?", {"beams": 1, "max_new_tokens": 32}
     decoder = model.plain.get()
     assert decoder is not None and model.processor is not None

@@ -58,6 +58,7 @@ class Recipe:
         citing: what it counts, in losses of a word, that copying looks at the documents named in ``supporting``.
         share_prompts: whether rows with the same pictures, documents and prompt are computed as one.
         store_hidden: whether the hidden states below the first fusion layer are kept on disk.
+        shard: whether several processes share the frozen decoder layers, each holding a part of them while it learns.
         sampled_vocabulary: words outside the training set's own that are drawn for each step's softmax; None to
             compute the whole vocabulary. With ``reward`` there are the training set's own alone, or all.
         evaluate_every: steps between evaluations on ``dev``, and between checkpoints.
@@ -101,6 +102,7 @@ class Recipe:
     citing: float = 0.0
     share_prompts: bool = True
     store_hidden: bool = True
+    shard: bool = False
     sampled_vocabulary: int | None = 1024
     evaluate_every: int = 200
     metric: Literal["loss", "cider", "rouge"] = "loss"

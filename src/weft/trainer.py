@@ -21,6 +21,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from weft.checkpoint import name_parts
 from weft.data import Row
@@ -39,6 +42,7 @@ from weft.recipe import Recipe
 from weft.reward import SelfCritical
 from weft.runstate import load_run, save_run, swapped
 from weft.store import FeatureStore
+from weft.weaving import decoder_layers
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -120,6 +124,8 @@ class Trainer:
             (self.folder / "recipe.yaml").write_text(yaml.safe_dump(asdict(recipe), sort_keys=False), encoding="utf-8")
         with Reporter(self.folder / "log.jsonl", enabled=self.accelerator.is_main_process) as reporter:
             self._prepare(reporter)
+            if recipe.shard and self.accelerator.num_processes > 1:
+                self._shard()
             module, optimizer = self.accelerator.prepare(self.step_module, self.optimizer)
             if resume:
                 self._load()
@@ -137,6 +143,17 @@ class Trainer:
                     if self.step == self.total or self._tired():
                         break
         return self._best()
+
+    def _shard(self) -> None:
+        """Spread the frozen decoder layers over the processes (FSDP2, Zhao et al. 2023): each is gathered when it runs.
+
+        What learns is small, and stays whole in every process; only its gradients are averaged.
+        """
+        mesh = init_device_mesh(self.device.type, (self.accelerator.num_processes,))
+        for layer in decoder_layers(self.model.language_model):
+            fully_shard(layer, mesh=mesh)
+        frozen = [name for name, p in self.step_module.named_parameters() if not p.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.step_module, frozen)
 
     def _update(
         self, module: nn.Module, optimizer: Any, parts: Sequence[Sequence[Row]], epoch: int
