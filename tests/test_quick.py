@@ -12,11 +12,15 @@ import pytest
 import torch
 from families import language_model
 from PIL import Image
+from safetensors.torch import save_file
+from test_decoder import lies_on_levels
 from woven import tokenizer, woven
 
 import weft
 from weft.cli import main
-from weft.plain import PlainDecoder
+from weft.decoder import Decoder, TextCache
+from weft.packed_part import packed_decoder
+from weft.packing import GROUP
 from weft.processing import WeftProcessor
 from weft.quick import quick
 from weft.shipped import shipped, woven_folder
@@ -55,10 +59,38 @@ def test_knows_a_language_model_with_a_head_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("instruction", [CAPTION, TITLE])
 def test_says_what_the_shipped_model_says(shipped_model, instruction, monkeypatch):
-    monkeypatch.setattr(shipped_model, "plain", PlainDecoder(shipped_model, None))
+    """Over the same decoder, since words that are about as likely could change places between two."""
     short = quick(shipped("photos"))
+    monkeypatch.setattr(shipped_model.plain, "get", lambda: short.decoder)
     for photo in sorted(EXAMPLES.glob("*.jpg")):
         assert short.say(photo, instruction).text == shipped_model.say(photo, instruction).text
+
+
+def test_packed_weights_are_kept_and_made_anew_when_damaged(tmp_path, monkeypatch):
+    weights = {
+        name: lies_on_levels(len(tensor), tensor.shape[1] // GROUP) * 0.02 if "_proj" in name else tensor
+        for name, tensor in language_model("llama", hidden_size=64, head_dim=16).state_dict().items()
+    }
+    weights = {name: tensor.bfloat16().contiguous() for name, tensor in weights.items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    config = language_model("llama", hidden_size=64, head_dim=16).config.to_dict()
+    monkeypatch.setenv("WEFT_HOME", str(tmp_path / "home"))
+    expected, ids = Decoder(config, weights, "int4"), torch.randint(3, 99, (1, 3))
+
+    def hidden(decoder):
+        return decoder(ids, TextCache(decoder, 1))
+
+    def found():
+        return packed_decoder(tmp_path / "model.safetensors", "these", config)
+
+    assert torch.equal(hidden(found()), hidden(expected))
+    (kept,) = (tmp_path / "home" / "packed").iterdir()
+    written = kept.stat().st_mtime_ns
+    assert torch.equal(hidden(found()), hidden(expected)) and kept.stat().st_mtime_ns == written
+    kept.write_bytes(kept.read_bytes()[:1000])
+    assert torch.equal(hidden(found()), hidden(expected)) and kept.stat().st_size > 1000
+    save_file(language_model("llama").to(torch.bfloat16).state_dict(), tmp_path / "model.safetensors")
+    assert packed_decoder(tmp_path / "model.safetensors", "others", config) is None
 
 
 @pytest.mark.parametrize(

@@ -204,5 +204,5 @@ def _held(value: Any) -> dict[Any, Any]:
     if isinstance(value, (list, tuple)):
         return dict(enumerate(value))
     if isinstance(value, (Decoder, PackedFusion, Norm, Packed)) or is_dataclass(value):
-        return {key: one for key, one in vars(value).items() if key not in ("compiled", "layer")}
+        return {key: one for key, one in vars(value).items() if key not in ("compiled", "layer", "packed_matrices")}
     return {}

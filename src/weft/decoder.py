@@ -128,7 +128,7 @@ class _Linear:
     packed: Packed | None
 
     def __call__(self, x: Float[Tensor, "N columns"]) -> Float[Tensor, "N rows"]:
-        if self.packed is not None and x.shape[0] <= FEW:
+        if self.packed is not None and (x.shape[0] <= FEW or not self.weights):
             product = self.packed(x)
         elif len(self.weights) == 1:
             product = F.linear(x, self.weights[0])
@@ -194,10 +194,15 @@ class Decoder:
         weights: its tensors, by the names that transformers gives them; they are used as they are, not copied, and let
             go where packed ones are always faster.
         quantize: how the matrices are packed for decoding few rows; None to leave them as they are.
+        packed: matrices that were packed before, as `packed_matrices` has them, of which ``weights`` need not hold any.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], weights: Mapping[str, Tensor], quantize: Quantize | None = None
+        self,
+        config: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        quantize: Quantize | None = None,
+        packed: Mapping[str, Packed] | None = None,
     ) -> None:
         named = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
         eps = config["rms_norm_eps"]
@@ -209,9 +214,11 @@ class Decoder:
         self.quantize = quantize
         self.compiled: Compiled | None = None
         head = named.get("lm_head.weight", self.embeddings)
+        self.packed_matrices: dict[str, Packed] = dict(packed or {})
         # Embeddings are read a row at a time; as the head they are the largest matrix, for which 4 bits are too few.
-        packed_head = None if quantize is None else pack(head, "int8", head.dtype)
-        self.head = _Linear((head,), None, packed_head)
+        if quantize is not None and "head" not in self.packed_matrices:
+            self.packed_matrices["head"] = pack(head, "int8", head.dtype)
+        self.head = _Linear((head,) if packed is None else (), None, self.packed_matrices.get("head"))
         theta = config["rope_parameters"]["rope_theta"]
         self.frequencies = 1 / theta ** (torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim)
         self.layers = [self._layer(named, f"layers.{index}", eps) for index in range(config["num_hidden_layers"])]
@@ -222,15 +229,18 @@ class Decoder:
             return None if weight is None else Norm(weight, eps)
 
         def linear(*parts: str) -> _Linear:
-            weights = tuple(named[f"{name}.{part}.weight"] for part in parts)
             biases = [named.get(f"{name}.{part}.bias") for part in parts]
             bias = None if biases[0] is None else torch.cat(cast(list[Tensor], biases))
-            packed, whole = None, weights[0] if len(weights) == 1 else None
-            if self.quantize is not None:
-                whole = torch.cat(weights) if whole is None else whole
-                bits: Quantize = self.quantize if fits(whole, self.quantize) else "int8"
-                packed = pack(whole, bits, whole.dtype)
-            return _Linear(weights if packed is None or NATIVE else (), bias, packed)
+            place = f"{name}.{'+'.join(parts)}"
+            if place in self.packed_matrices:
+                return _Linear((), bias, self.packed_matrices[place])
+            weights = tuple(named[f"{name}.{part}.weight"] for part in parts)
+            if self.quantize is None:
+                return _Linear(weights, bias, None)
+            whole = weights[0] if len(weights) == 1 else torch.cat(weights)
+            bits: Quantize = self.quantize if fits(whole, self.quantize) else "int8"
+            self.packed_matrices[place] = pack(whole, bits, whole.dtype)
+            return _Linear(weights if NATIVE else (), bias, self.packed_matrices[place])
 
         return _Layer(
             attention_norm=cast(Norm, norm("input_layernorm")),
@@ -246,8 +256,7 @@ class Decoder:
     @property
     def error(self) -> float:
         """Largest share by which packing has changed a weight of a decoder layer; see :class:`~weft.packing.Packed`."""
-        matrices = (one for layer in self.layers for one in (layer.qkv, layer.output, layer.gate_up, layer.down))
-        return max((one.packed.error for one in matrices if one.packed is not None), default=0.0)
+        return max((packed.error for name, packed in self.packed_matrices.items() if name != "head"), default=0.0)
 
     def __call__(self, ids: Int[Tensor, "B T"], cache: TextCache, reader: Reader | None = None) -> Float[Tensor, "B H"]:
         """The last token's hidden state, as the head takes it.

@@ -94,5 +94,10 @@ def pack(weight: Float[Tensor, "rows columns"], quantize: Quantize, dtype: torch
     return Packed(4, packed, scales, _error(wide, restored.flatten(1)))
 
 
+def fits_exactly(matrix: torch.Tensor) -> bool:
+    """Whether packing a matrix into four bits changes it by no more than bfloat16 rounds."""
+    return pack(matrix, "int4", matrix.dtype).error <= ROUNDING
+
+
 def _error(wide: Tensor, restored: Tensor) -> float:
     return float((wide - restored).abs().max() / wide.abs().max().clamp(min=1e-12))

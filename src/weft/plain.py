@@ -18,7 +18,7 @@ from weft.decoder import FAMILIES, Decoder, is_plain
 from weft.errors import WeftError
 from weft.hooks import FusionHook
 from weft.packed_weave import PackedWeave, can_be_packed
-from weft.packing import ROUNDING, Quantize, pack
+from weft.packing import Quantize, fits_exactly
 from weft.rows import Weaves
 from weft.weaving import Weave
 
@@ -140,11 +140,6 @@ def state_of(tensors: Iterable[torch.Tensor]) -> tuple[int, ...]:
     return tuple(
         number for tensor in tensors for number in (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
     )
-
-
-def fits_exactly(matrix: torch.Tensor) -> bool:
-    """Whether packing a matrix into four bits changes it by no more than bfloat16 rounds."""
-    return pack(matrix, "int4", matrix.dtype).error <= ROUNDING
 
 
 def may_be_plain(model: WeftModel) -> bool:

@@ -21,10 +21,13 @@ from weft.decoder import Decoder, is_plain
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.images import load_image, picture_name
 from weft.memory import Placement
+from weft.packed_part import packed_decoder
+from weft.packed_weave import PackedWeave
 from weft.packing import NATIVE
 from weft.parts import ENCODERS, LANGUAGE_MODEL, WEIGHTS, resolve_named
 from weft.plain import USUAL
 from weft.rendering import about_a_picture, render
+from weft.rows import Weaves
 from weft.search import Prompt, search
 from weft.tasks import LONGEST, Caption
 from weft.weaving import Weave, WeaveConfig
@@ -89,7 +92,9 @@ class Quick:
         if dtype == torch.bfloat16 and not NATIVE:
             dtype = torch.float32
         self.text = config["text_config"]
-        self.decoder = Decoder(self.text, {key: t.to(dtype) for key, t in load_file(part / WEIGHTS).items()})
+        identity = config["language_model"].get("sha256")
+        packed = packed_decoder(part / WEIGHTS, identity, self.text) if identity else None
+        self.decoder = packed or Decoder(self.text, {key: t.to(dtype) for key, t in load_file(part / WEIGHTS).items()})
         self.tokenizer = Tokenizer.from_file(str(part / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -101,7 +106,8 @@ class Quick:
         learned = load_file(folder / WEIGHTS).items()
         own = {key.removeprefix(f"weaves.{name}."): tensor.to(dtype) for key, tensor in learned}
         self.weave.load_state_dict(own, assign=True)
-        self.weave.eval()
+        packs = self.decoder.quantize is not None
+        self.weaves: Weaves = {name: PackedWeave(self.weave.eval()) if packs else self.weave.eval()}
 
     @torch.inference_mode()
     def say(self, picture: Any, instruction: str, *, beams: int = 3) -> Caption:
@@ -117,8 +123,7 @@ class Quick:
         placed = arrange(read, Placement.of([[(0, column)]]), self.weave.config.sees)
         assert placed is not None
         prompt, ends = Prompt(encoded.ids, (placed,)), {self.text["eos_token_id"]}
-        weaves = {self.weave.name: self.weave}
-        (found,) = search(self.decoder, weaves, [prompt], beams=beams, longest=LONGEST, ends=ends)
+        (found,) = search(self.decoder, self.weaves, [prompt], beams=beams, longest=LONGEST, ends=ends)
         return Caption(self.tokenizer.decode(list(found.tokens)).strip(), picture_name(picture), found.total)
 
 
