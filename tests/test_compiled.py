@@ -29,13 +29,19 @@ def home(tmp_path_factory):
         yield tmp_path_factory.getbasetemp()
 
 
-@pytest.fixture(scope="module")
-def model(home):
+def warmed(dtype):
+    """A model whose steps about a memory have been compiled."""
     made = woven(language_model("llama", hidden_size=64, head_dim=16, num_hidden_layers=2), layers=[1])
-    made = made.to(torch.bfloat16).eval()
-    made.plain = PlainDecoder(made, "int8")
+    made = made.to(dtype).eval()
+    made.plain = PlainDecoder(made, "int8", narrow=dtype == torch.float32)
     made.compile_decoding()
     made.warm_up(memory={"photos": 9})
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(home):
+    made = warmed(torch.bfloat16)
     made.warm_up(beams=3)
     return made
 
@@ -78,6 +84,14 @@ def test_a_step_has_the_numbers_of_the_decoder(model):
         found, answered = scores(model, asked, beams=1, compiled=True)
         assert answered == 5
         assert found == pytest.approx(expected, abs=0.05)
+
+
+def test_a_memory_in_float32_where_the_decoder_computes_in_bfloat16(home):
+    """As on processors that have to emulate bfloat16."""
+    model = warmed(torch.float32)
+    expected, _ = scores(model, [prompt(model)], beams=1, compiled=False)
+    found, answered = scores(model, [prompt(model)], beams=1, compiled=True)
+    assert answered == 5 and found == pytest.approx(expected, abs=0.05)
 
 
 def test_several_rows_that_read_nothing(model):
@@ -124,7 +138,7 @@ def test_what_was_compiled_is_kept_and_a_damaged_file_is_made_anew(model, monkey
 
     decoder, weaves = model.plain.get(), model.plain.weaves()
     kept = sorted((weft_home() / "compiled").glob("*.pt2"))
-    assert len(kept) == 2
+    assert len(kept) >= 2
     made = []
     monkeypatch.setattr(CompiledSteps, "_compile", lambda self, file, *a, **o: made.append(file))
     CompiledSteps(decoder, weaves).prepare(1, "photos")

@@ -91,6 +91,9 @@ class CompiledSteps:
             if shared is None or shared.tokens >= MANY_KEYS or shared.weave is not self.weaves.get(shared.weave.name):
                 return None
             weave, memory = shared.weave.name, [(layer.keys, layer.values) for layer in shared.memory.layers]
+            kept = {fusion.layer.k_proj.weight.dtype for fusion in self._fusions(weave).values()}
+            if kept != {keys.dtype for keys, _ in memory}:
+                return None
         found = self._steps.get((weave, rows > 1))
         if found is None or rows > MOST_ROWS:
             return None
@@ -135,7 +138,8 @@ class CompiledSteps:
         parts = self.decoder, self._fusions(key[0])
         shapes = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in _tensors(parts)]
         machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), NATIVE)
-        places = (*parts[1], self.decoder.heads, self.decoder.kv_heads, self.decoder.norm.eps)
+        types = [str(fusion.layer.k_proj.weight.dtype) for fusion in parts[1].values()]
+        places = (*parts[1], *types, self.decoder.heads, self.decoder.kv_heads, self.decoder.norm.eps)
         return content_hash(*sources, repr((key[1], shapes, machine, places)))
 
     def _compile(self, file: Path, parts: _Parts, weights: list[Tensor], *, several: bool) -> None:
@@ -146,7 +150,8 @@ class CompiledSteps:
         memory = []
         for fusion in fusions.values():
             layer = fusion.layer
-            held = block.new_zeros(1, layer.k_proj.out_features // layer.head_dim, 81, layer.head_dim)
+            shape = (1, layer.k_proj.out_features // layer.head_dim, 81, layer.head_dim)
+            held = block.new_zeros(shape, dtype=layer.k_proj.weight.dtype)
             memory.append((held, held.clone()))
         room, tokens = Dim("room", min=2), Dim("tokens", min=2, max=MANY_KEYS - 1)
         each_row = {0: Dim("rows", min=2, max=MOST_ROWS)} if several else {}
