@@ -35,7 +35,7 @@ from weft.memory import Memory, Placement, ReadMemory, content_hash
 from weft.memory_cache import MemoryCache
 from weft.plain import PlainDecoder, state_of
 from weft.processing import WeftProcessor
-from weft.static import StaticDecoding, decode_two, empty_memory, say_not_compiled
+from weft.static import StaticDecoding, decode_two, empty_memory, keep_compiled, say_not_compiled
 from weft.tasks import Tasks
 from weft.text_encoders import Piece, TextEncoder
 from weft.weaving import Reads, Weave, WeaveConfig, decoder_layers
@@ -282,6 +282,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             tokens: tokens that the cache holds, of prompt and response; longer texts get one that is a power of two.
             backend: what compiles, as for ``torch.compile``.
         """
+        keep_compiled()
         self.static = StaticDecoding(tokens, backend)
 
     @torch.no_grad()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.exc import InductorError
 from transformers import CompileConfig, PreTrainedModel
 from transformers.generation.configuration_utils import STATIC_CACHE_IMPLEMENTATIONS
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 64
 """Tokens of the smallest bucket."""
-_NO_COMPILER = (TorchDynamoException, InductorError)
-"""What says that a model, or this machine, can't compile."""
 
 
 def bucket(tokens: int) -> int:
@@ -105,7 +102,6 @@ class StaticDecoding:
         return self._chosen(model) if self.works else {}
 
     def _chosen(self, model: WeftModel) -> dict[str, Any]:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(weft_home() / "compiled"))
         mode = "default" if model.device.type == "cpu" else "reduce-overhead"
         config = CompileConfig(dynamic=False, backend=self.backend, mode=mode)
         config._compile_all_devices = True
@@ -113,12 +109,23 @@ class StaticDecoding:
 
     def _try(self, model: WeftModel) -> bool:
         """Whether two tokens can be decoded so."""
+        from torch._inductor.exc import InductorError
+
         try:
             decode_two(model, 1, **self._chosen(model))
-        except _NO_COMPILER as error:
+        except (TorchDynamoException, InductorError) as error:
             say_not_compiled(error)
             return False
         return True
+
+
+def keep_compiled() -> None:
+    """Have PyTorch keep what it compiles in Weft's cache folder, unless someone has told it where to; by itself it
+    takes one for temporary files, which may not outlive the next start of the machine."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(weft_home() / "compiled")
 
 
 def say_not_compiled(error: Exception) -> None:
