@@ -71,16 +71,12 @@ class BatchMemory:
         real = torch.ones(groups, held, dtype=torch.bool, device=self.owners.device) if self.mask is None else self.mask
         layers = tuple(
             replace(
-                layer,
-                keys=F.pad(layer.keys, (0, 0, 0, more)),
-                values=F.pad(layer.values, (0, 0, 0, more)),
+                layer.padded(more),
                 items=layer.items and replace(layer.items, owners=F.pad(layer.items.owners, (0, more))),
             )
             for layer in self.layers
         )
-        copying = self.copying
-        if copying is not None:
-            copying = CopyKeys(F.pad(copying.keys, (0, 0, 0, more)), F.pad(copying.ids, (0, more), value=-1))
+        copying = None if self.copying is None else self.copying.padded(more)
         owners, mask = F.pad(self.owners, (0, more)), F.pad(real, (0, more))
         padded = replace(self, layers=layers, owners=owners, mask=mask, copying=copying)
         first = torch.zeros(1, dtype=torch.long, device=mask.device)

@@ -30,7 +30,7 @@ from weft.catalog import weft_home
 from weft.decoder import Decoder, Norm, Reader, TextCache
 from weft.memory import KeyValues, content_hash
 from weft.packed_weave import MANY_KEYS, PackedFusion, PackedWeave, find
-from weft.packing import NATIVE, Packed
+from weft.packing import NATIVE, Packed, packs_for
 from weft.rows import Rows, Weaves
 
 MOST_ROWS = 8
@@ -91,13 +91,12 @@ class CompiledSteps:
             if shared is None or shared.tokens >= MANY_KEYS or shared.weave is not self.weaves.get(shared.weave.name):
                 return None
             weave, memory = shared.weave.name, [(layer.keys, layer.values) for layer in shared.memory.layers]
-            kept = {fusion.layer.k_proj.weight.dtype for fusion in self._fusions(weave).values()}
-            if kept != {keys.dtype for keys, _ in memory}:
-                return None
         found = self._steps.get((weave, rows > 1))
         if found is None or rows > MOST_ROWS:
             return None
-        run, weights = found
+        run, weights, dtype = found
+        if memory and memory[0][0].dtype != dtype:
+            return None
         cache.reserve(max(cache.lengths) + 1)
         flat = [one for pair in (*cache.blocks, *memory) for one in pair]
         # What calls it by its signature reads that anew each time; the order of a flat list is all that matters.
@@ -117,14 +116,14 @@ class CompiledSteps:
         if key in self._steps:
             return
         parts = self.decoder, self._fusions(weave)
-        weights = list(_tensors(parts))
+        weights, dtype = list(_tensors(parts)), _memory_type(parts[1])
         file = weft_home() / "compiled" / f"{self._name(key)}.pt2"
         if file.is_file():
             with suppress(Exception):  # a damaged file, of which loading may say anything; it is made anew
-                self._steps[key] = _loaded(file), weights
+                self._steps[key] = _loaded(file), weights, dtype
                 return
         self._compile(file, parts, weights, several=rows > 1)
-        self._steps[key] = _loaded(file), weights
+        self._steps[key] = _loaded(file), weights, dtype
 
     def _fusions(self, weave: str) -> dict[int, PackedFusion]:
         if not weave:
@@ -137,9 +136,14 @@ class CompiledSteps:
         sources = [getsource(module) for module in (decoder_module, packed_weave, sys.modules[__name__])]
         parts = self.decoder, self._fusions(key[0])
         shapes = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in _tensors(parts)]
-        machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), NATIVE)
-        types = [str(fusion.layer.k_proj.weight.dtype) for fusion in parts[1].values()]
-        places = (*parts[1], *types, self.decoder.heads, self.decoder.kv_heads, self.decoder.norm.eps)
+        machine = (*packs_for(), NATIVE)
+        places = (
+            *parts[1],
+            str(_memory_type(parts[1])),
+            self.decoder.heads,
+            self.decoder.kv_heads,
+            self.decoder.norm.eps,
+        )
         return content_hash(*sources, repr((key[1], shapes, machine, places)))
 
     def _compile(self, file: Path, parts: _Parts, weights: list[Tensor], *, several: bool) -> None:
@@ -151,7 +155,7 @@ class CompiledSteps:
         for fusion in fusions.values():
             layer = fusion.layer
             shape = (1, layer.k_proj.out_features // layer.head_dim, 81, layer.head_dim)
-            held = block.new_zeros(shape, dtype=layer.k_proj.weight.dtype)
+            held = block.new_zeros(shape, dtype=_memory_type(fusions))
             memory.append((held, held.clone()))
         room, tokens = Dim("room", min=2), Dim("tokens", min=2, max=MANY_KEYS - 1)
         each_row = {0: Dim("rows", min=2, max=MOST_ROWS)} if several else {}
@@ -170,6 +174,11 @@ class CompiledSteps:
                 partial = str(Path(folder) / "step.pt2")
                 torch._inductor.aoti_compile_and_package(exported, package_path=partial)
                 os.replace(partial, file)
+
+
+def _memory_type(fusions: Mapping[int, PackedFusion]) -> torch.dtype | None:
+    """The type of keys and values that fusion layers have read; None where there are none."""
+    return next((fusion.layer.k_proj.weight.dtype for fusion in fusions.values()), None)
 
 
 def _loaded(file: Path) -> Any:

@@ -301,11 +301,8 @@ class Decoder:
         cache.reserve(held)
         places = torch.tensor(lengths)[:, None] + torch.arange(tokens)
         even = min(lengths) == max(lengths)
-        angles = (places[:1] if even else places).float()[..., None] * self.frequencies
-        cosines, sines = angles.cos(), angles.sin()
         # Heads stand behind tokens where there is one, and in front of them where there are more.
-        turn = [torch.cat(pair, -1).unsqueeze(1) for pair in ((cosines, cosines), (-sines, sines))]
-        turn = [one[:, 0] if tokens == 1 else one for one in turn]
+        cosines, sines = (one[:, 0] if tokens == 1 else one for one in self._turn(places[:1] if even else places))
         first = tokens > 1 and held == tokens
         mask = None
         if not even or (tokens > 1 and not first):
@@ -322,8 +319,7 @@ class Decoder:
             else:
                 block[rows[:, None], :, places] = new.transpose(1, 2)
 
-        dtype = self.embeddings.dtype
-        return Step((len(lengths), tokens), turn[0].to(dtype), turn[1].to(dtype), mask, write, held, first)
+        return Step((len(lengths), tokens), cosines, sines, mask, write, held, first)
 
     def one_token(self, places: Int[Tensor, " B"], room: int) -> Step:
         """A step of one token a row, in shapes that do not depend on where the rows stand.
@@ -332,9 +328,7 @@ class Decoder:
             places: where each row's token stands.
             room: tokens for which a row has room, all of which are looked at, those to come masked.
         """
-        angles = places[:, None].float() * self.frequencies
-        cosines, sines = angles.cos(), angles.sin()
-        turn = [torch.cat(pair, -1).unsqueeze(1) for pair in ((cosines, cosines), (-sines, sines))]
+        cosines, sines = (one[:, 0] for one in self._turn(places[:, None]))
         count = places.shape[0]  # not its length, which an exporter would take for a constant
         rows = torch.arange(count)
 
@@ -342,8 +336,14 @@ class Decoder:
             block[rows, :, places] = new
 
         mask = (torch.arange(room) <= places[:, None])[:, None, None]
-        cosines, sines = (one.to(self.embeddings.dtype) for one in turn)
         return Step((count, 1), cosines, sines, mask, write, room, False)
+
+    def _turn(self, places: Int[Tensor, "B T"]) -> list[Float[Tensor, "B 1 T head_dim"]]:
+        """By what rotary positions turn queries and keys: cosines, and sines signed as the halves that they meet."""
+        angles = places.float()[..., None] * self.frequencies
+        cosines, sines = angles.cos(), angles.sin()
+        pairs = (cosines, cosines), (-sines, sines)
+        return [torch.cat(pair, -1).unsqueeze(1).to(self.embeddings.dtype) for pair in pairs]
 
     def _attend(self, x: Float[Tensor, "N H"], layer: _Layer, block: tuple[Tensor, Tensor], step: Step) -> Tensor:
         """What tokens find in the text so far, ``[N, heads · head_dim]``."""

@@ -137,6 +137,10 @@ class KeyValues:
         mask = None if self.mask is None else function(self.mask)
         return KeyValues(function(self.keys), function(self.values), mask)
 
+    def padded(self, more: int) -> KeyValues:
+        """The same with so many tokens more, of zeros; masks and items are left to who knows what they are to say."""
+        return replace(self, keys=F.pad(self.keys, (0, 0, 0, more)), values=F.pad(self.values, (0, 0, 0, more)))
+
 
 @dataclass(frozen=True, eq=False)
 class CopyKeys:
@@ -153,6 +157,10 @@ class CopyKeys:
     def map(self, function: Callable[[Tensor], Tensor]) -> CopyKeys:
         """Apply ``function`` to each tensor."""
         return CopyKeys(function(self.keys), function(self.ids))
+
+    def padded(self, more: int) -> CopyKeys:
+        """The same with so many tokens more, which can't be copied."""
+        return CopyKeys(F.pad(self.keys, (0, 0, 0, more)), F.pad(self.ids, (0, more), value=-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,15 +223,9 @@ class ReadMemory:
         for layer in self.layers:
             real = torch.ones(len(self), self.tokens, dtype=torch.bool, device=layer.keys.device)
             layers.append(
-                KeyValues(
-                    F.pad(layer.keys, (0, 0, 0, more)),
-                    F.pad(layer.values, (0, 0, 0, more)),
-                    F.pad(real if layer.mask is None else layer.mask, (0, more)),
-                )
+                replace(layer.padded(more), mask=F.pad(real if layer.mask is None else layer.mask, (0, more)))
             )
-        copying = self.copying
-        if copying is not None:
-            copying = CopyKeys(F.pad(copying.keys, (0, 0, 0, more)), F.pad(copying.ids, (0, more), value=-1))
+        copying = None if self.copying is None else self.copying.padded(more)
         return replace(self, layers=tuple(layers), copying=copying)
 
     def item(self, index: int) -> ReadMemory:

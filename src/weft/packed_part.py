@@ -19,7 +19,7 @@ from torch import Tensor
 from weft.catalog import weft_home
 from weft.decoder import Decoder
 from weft.memory import content_hash
-from weft.packing import Packed, fits_exactly
+from weft.packing import Packed, fits_exactly, packs_for
 
 
 def packed_decoder(weights: Path, identity: str, config: Mapping[str, Any]) -> Decoder | None:
@@ -30,15 +30,14 @@ def packed_decoder(weights: Path, identity: str, config: Mapping[str, Any]) -> D
         identity: what tells these weights from others.
         config: its configuration.
     """
-    machine = (torch.__version__, torch.backends.cpu.get_cpu_capability())
-    file = weft_home() / "packed" / f"{content_hash(identity, *machine)}.safetensors"
+    file = weft_home() / "packed" / f"{content_hash(identity, *packs_for())}.safetensors"
+    packed = _read(file)
     with safe_open(weights, "pt") as stored:
         names = list(stored.keys())
-        sample = stored.get_tensor(next(name for name in names if name.endswith("o_proj.weight")))
-        if sample.dtype != torch.bfloat16 or not fits_exactly(sample):
-            return None
-        packed = _read(file)
         if packed is None:
+            sample = stored.get_tensor(next(name for name in names if name.endswith("o_proj.weight")))
+            if sample.dtype != torch.bfloat16 or not fits_exactly(sample):
+                return None
             decoder = Decoder(config, {name: stored.get_tensor(name) for name in names}, "int4")
             _write(file, decoder.packed_matrices)
             packed = decoder.packed_matrices

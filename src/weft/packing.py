@@ -99,5 +99,10 @@ def fits_exactly(matrix: torch.Tensor) -> bool:
     return pack(matrix, "int4", matrix.dtype).error <= ROUNDING
 
 
+def packs_for() -> tuple[str, str]:
+    """What decides how packed weights lie, beside their values: PyTorch's version, and what the processor can do."""
+    return torch.__version__, torch.backends.cpu.get_cpu_capability()
+
+
 def _error(wide: Tensor, restored: Tensor) -> float:
     return float((wide - restored).abs().max() / wide.abs().max().clamp(min=1e-12))

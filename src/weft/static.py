@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.exc import InductorError
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from transformers import CompileConfig, PreTrainedModel
 from transformers.generation.configuration_utils import STATIC_CACHE_IMPLEMENTATIONS
 
@@ -109,8 +111,6 @@ class StaticDecoding:
 
     def _try(self, model: WeftModel) -> bool:
         """Whether two tokens can be decoded so."""
-        from torch._inductor.exc import InductorError
-
         try:
             decode_two(model, 1, **self._chosen(model))
         except (TorchDynamoException, InductorError) as error:
@@ -122,8 +122,6 @@ class StaticDecoding:
 def keep_compiled() -> None:
     """Have PyTorch keep what it compiles in Weft's cache folder, unless someone has told it where to; by itself it
     takes one for temporary files, which may not outlive the next start of the machine."""
-    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
     if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(weft_home() / "compiled")
 
