@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from weft.packing import multiplies_bfloat16
+from weft.packing import NATIVE
 
 Sides = Mapping[str, Callable[[], float]]
 """What is compared: by name, something that runs and says how long it took, or how fast it was."""
-QUICK = torch.bfloat16 if multiplies_bfloat16(torch.device("cpu")) else torch.float32
+QUICK = torch.bfloat16 if NATIVE else torch.float32
 """The type in which this processor multiplies plain matrices soonest: without instructions for bfloat16 it emulates it,
 which takes about twenty times as long as float32."""
 QUICK_NAME = str(QUICK).removeprefix("torch.")
