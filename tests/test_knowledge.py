@@ -264,7 +264,7 @@ def test_index_command_tells_what_it_did(folder, monkeypatch, capsys):
     assert run("index", folder / "nowhere") == 1
 
 
-@pytest.mark.parametrize("kind", ["data", "_versions", "_refs", "_indices"])
+@pytest.mark.parametrize("kind", ["data", "_versions", "published", "_indices"])
 def test_damaged_index_is_named_and_made_anew(folder, kind):
     base = KnowledgeBase(folder)
     base.update()

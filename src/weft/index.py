@@ -13,11 +13,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from weft.conversations import write_text
 from weft.errors import WeftError
 
 TABLE = "passages"
 PUBLISHED = "published"
-"""The tag of the version that readers see."""
+"""The file that holds the number of the version that readers see. (Lance's tags go astray where a path has characters
+that URLs don't.)"""
+KEPT = timedelta(hours=1)
+"""How long a version that readers no longer come to see is kept for those who have."""
+ALL = timedelta(days=36_500)
+"""As good as for ever."""
 WIDTH = 384
 """Size of a passage's vector."""
 
@@ -27,10 +33,11 @@ class Index:
 
     Args:
         table: the LanceDB table, at the version that is to be read or written.
+        path: the index's folder.
     """
 
-    def __init__(self, table: Any) -> None:
-        self.table = table
+    def __init__(self, table: Any, path: Path) -> None:
+        self.table, self.path = table, path
 
     @classmethod
     def to_write(cls, path: Path) -> Index:
@@ -48,18 +55,24 @@ class Index:
                 ("vector", pa.list_(pa.float32(), WIDTH)),
             ]
         )
-        return cls(connection.create_table(TABLE, schema=schema, exist_ok=True))
+        return cls(connection.create_table(TABLE, schema=schema, exist_ok=True), path)
 
     @classmethod
     def to_read(cls, path: Path) -> Index | None:
-        """The published version; None where nothing has been published."""
-        if not path.is_dir():
+        """The published version; None where nothing has been published.
+
+        Raises:
+            RuntimeError: the index is damaged.
+        """
+        if not (path / PUBLISHED).is_file():
             return None
+        version = (path / PUBLISHED).read_text(encoding="utf-8", errors="replace")
+        if not version.isdecimal():
+            raise RuntimeError(f"{path / PUBLISHED} holds no number")
         with suppress(ValueError):  # there is no such table
             table = _connect(path).open_table(TABLE)
-            if PUBLISHED in table.tags.list():
-                table.checkout(PUBLISHED)
-                return cls(table)
+            table.checkout(int(version))
+            return cls(table, path)
         return None
 
     def __len__(self) -> int:
@@ -69,6 +82,12 @@ class Index:
         """The sources in the index, each with the mark that was written with its passages."""
         columns = self.table.search().select(["source", "mark"]).limit(max(1, len(self))).to_arrow()
         return dict(zip(columns["source"].to_pylist(), columns["mark"].to_pylist(), strict=True))
+
+    def passages(self, source: str, part: str) -> list[dict[str, Any]]:
+        """The passages of a part of a source, in order."""
+        chosen = f"source = {quoted(source)} AND part = {quoted(part)}"
+        rows = self.table.search().where(chosen).limit(max(1, len(self))).to_list()
+        return sorted(rows, key=lambda row: row["start"])
 
     def replace(self, sources: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Put passages in the place of those that their sources had, in one transaction."""
@@ -85,11 +104,9 @@ class Index:
 
         if len(self) and not self.table.list_indices():
             self.table.create_index("text", config=FTS(language="English", stem=True, ascii_folding=True))
-        self.table.optimize(cleanup_older_than=timedelta(hours=1))
-        if PUBLISHED in self.table.tags.list():
-            self.table.tags.update(PUBLISHED, self.table.version)
-        else:
-            self.table.tags.create(PUBLISHED, self.table.version)
+        self.table.optimize(cleanup_older_than=ALL)
+        write_text(self.path / PUBLISHED, str(self.table.version))
+        self.table.optimize(cleanup_older_than=KEPT)
 
     @property
     def has_vectors(self) -> bool:
@@ -140,6 +157,7 @@ def is_damaged(path: Path) -> bool:
 
 def discard(path: Path) -> None:
     """Remove an index; it is made anew from the documents."""
+    (path / PUBLISHED).unlink(missing_ok=True)
     shutil.rmtree(path / f"{TABLE}.lance", ignore_errors=True)
 
 

@@ -255,4 +255,23 @@ class KnowledgeBase:
             for row in found
         ]
 
+    def document(self, source: str, part: str = "") -> str:
+        """The text of a document as it was indexed, whatever has become of its file since.
+
+        Args:
+            source: its file, relative to the folder, as passages name it.
+            part: the part of the file, as passages name it.
+
+        Raises:
+            WeftError: the folder has not been indexed, or has no such document.
+        """
+        index = Index.to_read(self.path)
+        passages = [] if index is None else index.passages(source, part)
+        if not passages:
+            raise WeftError(f"{self.folder} has no document {source!r} in its index; run `weft index {self.folder}`.")
+        text = ""
+        for row in passages:  # they overlap, or leave out the space between them
+            text = text[: row["start"]].ljust(row["start"]) + row["text"]
+        return text
+
     _vectors = staticmethod(sentence_vectors)
