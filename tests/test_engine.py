@@ -17,7 +17,7 @@ from weft.decoder import TextCache
 from weft.engine import Engine, EngineFull, Limits
 from weft.errors import DataError, PictureError, WeftError
 from weft.making import weave
-from weft.pieces import Pieces
+from weft.pieces import Pieces, Said
 from weft.processing import WeftProcessor
 from weft.responding import prompt_of
 from weft.rows import Reading, Rows
@@ -168,7 +168,7 @@ def test_text_comes_only_when_it_is_sure(model):
         processor = Bytes()
 
     pieces = Pieces(Stub(), ["END"])
-    sent = [pieces.take(token) for token in "né EN ENTER END more".encode()]
+    sent = [pieces.take(Said(token)).text for token in "né EN ENTER END more".encode()]
     assert "".join(sent) == "né EN ENTER "
     assert all("\ufffd" not in piece for piece in sent) and pieces.done
 

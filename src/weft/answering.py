@@ -18,8 +18,10 @@ import torch
 from weft.instructions import NOT_SAID
 from weft.memory import ReadMemory
 from weft.responding import Held, Response, respond, score
+from weft.search import Prompt
 
 if TYPE_CHECKING:
+    from weft.batch import BatchMemory
     from weft.model import WeftModel
 
 
@@ -54,12 +56,13 @@ def answer_each(
     Raises:
         WeftError: a question is longer than the language model takes.
     """
-    refusal = _refusal(model)
     said = respond(model, read, prompts, held, top_memory=top_memory, **{**without_refusing(model), **options})
-    chances = score(model, read, prompts, held, refusal, top_memory).sum(1).exp().tolist()
+    chances = score(model, read, prompts, held, refusal(model), top_memory).sum(1).exp().tolist()
     threshold = 0.5 if read is None else model.weave(read.weave).config.refuses_at
     return [
-        Answered(response if chance < threshold else Response(tuple(refusal), NOT_SAID, math.log(chance)), 1 - chance)
+        Answered(
+            response if chance < threshold else Response(tuple(refusal(model)), NOT_SAID, math.log(chance)), 1 - chance
+        )
         for response, chance in zip(said, chances, strict=True)
     ]
 
@@ -72,9 +75,33 @@ def without_refusing(model: WeftModel) -> dict[str, Any]:
     assert model.processor is not None
     first, second = NOT_SAID.split(" ")[:2]
     unspaced = model.processor.tokenizer(first + second, add_special_tokens=False)["input_ids"]
-    return {"bad_words_ids": [_refusal(model)[:2], unspaced]}
+    return {"bad_words_ids": [refusal(model)[:2], unspaced]}
 
 
-def _refusal(model: WeftModel) -> list[int]:
+@torch.inference_mode()
+def confidence(model: WeftModel, prompt: Prompt) -> float:
+    """The probability that the documents of a prompt hold an answer; zero where it holds none."""
+    if _texts(model, prompt) is None:
+        return 0.0
+    says = torch.tensor([[*prompt.tokens, *refusal(model)]], device=model.device)
+    logits = model(input_ids=says, memories=list(prompt.memories), use_cache=False).logits[0].float().log_softmax(-1)
+    start = len(prompt.tokens)
+    return 1 - float(logits[start - 1 : -1].gather(-1, says[0, start:, None]).sum().exp())
+
+
+def refuses(model: WeftModel, prompt: Prompt, confidence: float) -> bool:
+    """Whether a model that is so sure of an answer gives none."""
+    memory = _texts(model, prompt)
+    return memory is None or 1 - confidence >= model.weave(memory.weave).config.refuses_at
+
+
+def refusal(model: WeftModel) -> list[int]:
+    """The tokens with which a model says that what was read does not say."""
     assert model.processor is not None
     return model.processor.tokenizer(NOT_SAID, add_special_tokens=False)["input_ids"]
+
+
+def _texts(model: WeftModel, prompt: Prompt) -> BatchMemory | None:
+    """The memory of texts that a prompt reads."""
+    read = (memory for memory in prompt.memories if model.weave(memory.weave).config.reads == "texts")
+    return next(read, None)

@@ -21,6 +21,7 @@ from weft.cli_options import Beams, Bound, Json, Top
 from weft.cli_options import load as _load
 from weft.cli_parts import info, pull
 from weft.cli_reading import answer, index, summarize, write_about
+from weft.cli_serve import serve
 from weft.errors import PictureError, WeftError
 from weft.passages import BOUND, PASSAGES
 
@@ -257,7 +258,7 @@ def evaluate(
     Console().print(table)
 
 
-for command in (caption, title, ask, answer, summarize, pull, index, train, evaluate, info):  # in the order of --help
+for command in (caption, title, ask, answer, summarize, serve, pull, index, train, evaluate, info):  # as in --help
     app.command()(command)
 app.add_typer(data_app, name="data")
 

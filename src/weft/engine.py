@@ -5,8 +5,9 @@ their replies piece by piece. A memory is read once, whoever asks about it, and 
 begin alike, as with a system message, compute their beginning once. Rows without a memory are the language model's own,
 bit for bit.
 
-One thread decodes. It admits a waiting conversation in front of each step while there is room, in the order in which
-they came, so that running ones never wait for more than one prompt.
+Two threads work. One reads what conversations hold, each client's in turn. The other decodes: in front of each step it
+admits conversations that have been read, as far as there is room and no more than run already, so that those that come
+together soon decode together, and none of a few waits for many prompts.
 """
 
 from __future__ import annotations
@@ -22,46 +23,33 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
+from weft.answering import confidence, refusal, refuses, without_refusing
 from weft.batching import texts_of
 from weft.choosing import check_top
+from weft.drawing import Chooser, Sampling
 from weft.errors import WeftError
+from weft.fairness import FairQueue
 from weft.model import WeftModel
-from weft.pieces import Pieces
+from weft.pieces import End, Piece, Pieces, Said
 from weft.rendering import Messages
 from weft.responding import ends_of, prompt_of
 from weft.search import Prompt
+
+AHEAD = 8
+"""Conversations that are read before there is room for them."""
 
 
 class EngineFull(WeftError):
     """More conversations wait than the engine takes; try again later."""
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How words are chosen.
+class EngineClosed(WeftError):
+    """The engine has been closed, and takes no more conversations."""
 
-    Attributes:
-        max_tokens: tokens after which a reply is cut off.
-        temperature: 0 for the likeliest word each time; above, words are drawn, the higher the freer.
-        top_p: draw among the likeliest words that together have this probability.
-        seed: of the drawing; None for another each time.
-        stop: texts at which a reply ends, in front of them.
-    """
 
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise WeftError(
-                f"max_tokens={self.max_tokens}, temperature={self.temperature}, top_p={self.top_p}: give at least one "
-                "token, a temperature of 0 or more, and a top_p above 0 and up to 1."
-            )
+class TooLong(WeftError):
+    """A conversation has more tokens than the language model, or the engine, takes."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +73,15 @@ class Limits:
 class _Job:
     """One conversation on its way."""
 
-    prompt: Prompt
+    messages: Messages
     sampling: Sampling
-    deliver: Callable[[int | BaseException | None], object]
-    warpers: LogitsProcessorList | None = None
-    generator: torch.Generator | None = None
-    tokens: list[int] = field(default_factory=list)
+    grounded: bool
+    deliver: Callable[[Said | End | BaseException], object]
+    prompt: Prompt = field(default_factory=lambda: Prompt(()))
+    confidence: float | None = None
+    refused: bool = False
+    chooser: Chooser = field(init=False)
+    said: list[int] = field(default_factory=list)
     cancelled: bool = False
 
     @property
@@ -103,12 +94,67 @@ class _Job:
         """Bytes of the memories that it reads."""
         return sum(memory.bytes for memory in self.prompt.memories)
 
-    def hand_on(self, item: int | BaseException | None) -> None:
-        """Deliver a token, the end (None) or an error; whoever has gone away gets nothing more."""
+    def hand_on(self, item: Said | End | BaseException) -> None:
+        """Deliver a token, the end or an error; whoever has gone away gets nothing more."""
         try:
             self.deliver(item)
         except RuntimeError:  # the event loop that waited for it is closed
             self.cancelled = True
+
+
+class Reply:
+    """A reply on its way: iterate over it for its pieces. Leaving it, or :meth:`cancel`, stops it.
+
+    Attributes:
+        pieces: what has come of it.
+    """
+
+    def __init__(self, engine: Engine, job: _Job, came: asyncio.Queue[Any]) -> None:
+        self._engine, self._job, self._came = engine, job, came
+        self.pieces: list[Piece] = []
+
+    @property
+    def prompt(self) -> Prompt:
+        """The conversation as it was read; there when the first piece is."""
+        return self._job.prompt
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability that the documents hold an answer; None where the reply was not to be grounded in them."""
+        return self._job.confidence
+
+    @property
+    def grounded(self) -> bool:
+        """Whether it was to be grounded in documents."""
+        return self._job.grounded
+
+    @property
+    def refused(self) -> bool:
+        """Whether the documents do not hold an answer, and the reply says so."""
+        return self._job.refused
+
+    @property
+    def text(self) -> str:
+        """The words that have come."""
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def said(self) -> list[Said]:
+        """The tokens that have come."""
+        return [said for piece in self.pieces for said in piece.said]
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        unfolded = Pieces(self._engine.model, self._job.sampling.stop)
+        try:
+            while not unfolded.done:
+                self.pieces.append(unfolded.take(await self._came.get()))
+                yield self.pieces[-1]
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Stop, if it has not ended."""
+        self._engine._cancel(self._job)
 
 
 class Engine:
@@ -121,29 +167,35 @@ class Engine:
         top_memory: how many pictures, and how many passages of documents, of a conversation each fusion layer looks at,
             at each word the most promising ones; None for all.
 
+    Attributes:
+        using: held while the model itself is run, beside the words that are decoded.
+
     Raises:
         WeftError: ``top_memory`` is below one.
 
     Example:
         >>> with Engine(weft.load()) as engine:
         ...     engine.generate_batch([messages, others])
-        >>> async for piece in engine.generate(messages):
-        ...     print(piece, end="")
+        >>> async for text in engine.generate(messages):
+        ...     print(text, end="")
     """
 
     def __init__(self, model: WeftModel, limits: Limits | None = None, *, top_memory: int | None = None) -> None:
         check_top(top_memory)
         self.model, self.limits, self.top_memory = model, limits or Limits(), top_memory
-        # An encoder of texts looks into the language model, one text at a time.
-        self._reading = threading.Lock()
-        self._texts = texts_of(model.eval(), self._reading)
+        self.using = threading.Lock()
+        self._texts = texts_of(model.eval(), self.using)
         self._ends = ends_of(model)
-        self._waiting: deque[_Job] = deque()
+        self._waiting: FairQueue[_Job] = FairQueue()
+        self._read: deque[_Job] = deque()
+        self._reading: _Job | None = None
         self._running: list[_Job] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="weft-engine", daemon=True)
-        self._thread.start()
+        work = {"weft-reader": self._read_all, "weft-engine": self._run}
+        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in work.items()]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> Engine:
         return self
@@ -155,54 +207,80 @@ class Engine:
         """Stop; conversations on their way end with an error."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        for job in [*self._running, *self._read, *self._waiting.clear()]:
+            job.hand_on(EngineClosed("The engine was closed before the reply was finished."))
 
     @property
     def load(self) -> dict[str, int]:
-        """Conversations that run and wait, and the bytes of text and memories that the running ones hold."""
+        """Conversations that run and wait, and the bytes of memories that the running ones hold."""
         with self._changed:
             running = list(self._running)
             return {
                 "running": len(running),
-                "waiting": len(self._waiting),
+                "waiting": self._behind(),
                 "memory_bytes": sum(job.memory_bytes for job in running),
             }
 
+    def _behind(self) -> int:
+        return len(self._waiting) + len(self._read) + (self._reading is not None)
+
     # Asking
 
-    async def generate(self, messages: Messages, **options: Any) -> AsyncIterator[str]:
-        """The reply to a conversation, piece by piece. Leaving the loop cancels it.
+    def ask(
+        self, messages: Messages, sampling: Sampling | None = None, *, client: str = "", grounded: bool = False
+    ) -> Reply:
+        """Ask for the reply to a conversation, to be iterated over in the running event loop.
 
         Args:
             messages: as for ``model.chat``.
-            **options: see :class:`Sampling`.
+            sampling: how words are chosen.
+            client: who asks; those who wait take turns.
+            grounded: whether documents have to hold the answer: where they do not, the reply says so.
 
         Raises:
-            DataError, PictureError: a message is not what it should be, or a picture can't be read.
             EngineFull: too many conversations wait.
+            EngineClosed: the engine has been closed.
+
+        Iterating raises:
+            DataError, PictureError: a message is not what it should be, or a picture can't be read.
+            TooLong: the conversation is longer than the language model takes.
         """
-        sampling = Sampling(**options)
-        prompt = await asyncio.to_thread(self._prepare, messages, sampling)
         loop, came = asyncio.get_running_loop(), asyncio.Queue[Any]()
-        job = self._submit(prompt, sampling, lambda item: loop.call_soon_threadsafe(came.put_nowait, item))
-        pieces = Pieces(self.model, sampling.stop)
+
+        def deliver(item: Any) -> None:
+            loop.call_soon_threadsafe(came.put_nowait, item)
+
+        return Reply(self, self._submit(_Job(messages, sampling or Sampling(), grounded, deliver), client), came)
+
+    async def generate(self, messages: Messages, **options: Any) -> AsyncIterator[str]:
+        """The text of the reply to a conversation, piece by piece. Leaving the loop cancels it.
+
+        Args:
+            messages: as for ``model.chat``.
+            **options: see :class:`~weft.drawing.Sampling`.
+
+        Raises:
+            DataError, PictureError, TooLong, EngineFull, EngineClosed: as for :meth:`ask`.
+        """
+        pieces = aiter(self.ask(messages, Sampling(**options)))
         try:
-            while not pieces.done:
-                text = pieces.take(await came.get())
-                if text:
-                    yield text
+            async for piece in pieces:
+                if piece.text:
+                    yield piece.text
         finally:
-            self._cancel(job)
+            await pieces.aclose()  # type: ignore[attr-defined]
 
     def stream(self, messages: Messages, **options: Any) -> Iterator[str]:
         """As :meth:`generate`, for code that is not asynchronous."""
         sampling, came = Sampling(**options), queue.SimpleQueue[Any]()
-        job = self._submit(self._prepare(messages, sampling), sampling, came.put)
+        job = self._submit(_Job(messages, sampling, False, came.put))
         pieces = Pieces(self.model, sampling.stop)
         try:
             while not pieces.done:
-                text = pieces.take(came.get())
+                text = pieces.take(came.get()).text
                 if text:
                     yield text
         finally:
@@ -214,115 +292,138 @@ class Engine:
         jobs = []
         for messages in conversations:
             came: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            job = self._submit(self._prepare(messages, sampling), sampling, came.put, patient=True)
+            job = self._submit(_Job(messages, sampling, False, came.put), patient=True)
             jobs.append((job, came, Pieces(self.model, sampling.stop)))
         replies = []
         try:
             for _, came, pieces in jobs:
                 text = ""
                 while not pieces.done:
-                    text += pieces.take(came.get())
+                    text += pieces.take(came.get()).text
                 replies.append(text)
         finally:
             for job, _, _ in jobs:
                 self._cancel(job)
         return replies
 
-    def _prepare(self, messages: Messages, sampling: Sampling) -> Prompt:
-        with self._reading:
-            prompt = prompt_of(self.model, messages, self.top_memory)
-        room = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-        most = min(room or self.limits.tokens, self.limits.tokens)
-        if len(prompt.tokens) + sampling.max_tokens > most:
-            raise WeftError(
-                f"The conversation has {len(prompt.tokens)} tokens and may take {sampling.max_tokens} more; {most} is "
-                "the limit. Leave out earlier messages, or ask for a shorter reply."
-            )
-        return prompt
-
-    def _submit(
-        self,
-        prompt: Prompt,
-        sampling: Sampling,
-        deliver: Callable[[int | BaseException | None], object],
-        *,
-        patient: bool = False,
-    ) -> _Job:
-        job = _Job(prompt, sampling, deliver)
-        if sampling.temperature:
-            warpers: list[Any] = [TemperatureLogitsWarper(sampling.temperature)]
-            if sampling.top_p < 1:
-                warpers.append(TopPLogitsWarper(sampling.top_p))
-            job.warpers, job.generator = LogitsProcessorList(warpers), torch.Generator()
-            if sampling.seed is None:
-                job.generator.seed()
-            else:
-                job.generator.manual_seed(sampling.seed)
+    def _submit(self, job: _Job, client: str = "", *, patient: bool = False) -> _Job:
         with self._changed:
             if self._closed:
-                raise WeftError("The engine is closed.")
-            if not patient and len(self._waiting) >= self.limits.waiting:
-                raise EngineFull(f"{len(self._waiting)} conversations wait already; try again later.")
-            self._waiting.append(job)
-            self._changed.notify()
+                raise EngineClosed("The engine is closed.")
+            if not patient and self._behind() >= self.limits.waiting:
+                raise EngineFull(f"{self._behind()} conversations wait already; try again later.")
+            self._waiting.push(client, job)
+            self._changed.notify_all()
         return job
 
     def _cancel(self, job: _Job) -> None:
         with self._changed:
             job.cancelled = True
-            self._changed.notify()
+            self._changed.notify_all()
 
-    # Decoding, all of it in the engine's own thread
+    # Reading, in a thread of its own
+
+    def _read_all(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._closed or (self._waiting and len(self._read) < AHEAD)):
+                    self._changed.wait()
+                if self._closed:
+                    return
+                job = self._waiting.pop()
+                if job.cancelled:
+                    continue
+                self._reading = job
+            try:
+                self._prepare(job)
+            except BaseException as error:  # one conversation's failure is its own
+                job.hand_on(error)
+                job.cancelled = True
+            with self._changed:
+                self._reading = None
+                if not job.cancelled:
+                    self._read.append(job)
+                    self._changed.notify_all()
+
+    @torch.inference_mode()
+    def _prepare(self, job: _Job) -> None:
+        """Read what a conversation holds."""
+        banned: Sequence[Sequence[int]] = ()
+        with self.using:
+            job.prompt = prompt_of(self.model, job.messages, self.top_memory)
+            room = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+            most = min(room or self.limits.tokens, self.limits.tokens)
+            if job.size > most:
+                raise TooLong(
+                    f"The conversation has {len(job.prompt.tokens)} tokens and may take {job.sampling.max_tokens} "
+                    f"more; {most} is the limit. Leave out earlier messages, or ask for a shorter reply."
+                )
+            if job.grounded:
+                job.confidence = confidence(self.model, job.prompt)
+                job.refused = refuses(self.model, job.prompt, job.confidence)
+                banned = without_refusing(self.model)["bad_words_ids"]
+        job.chooser = Chooser(job.sampling, banned)
+        if job.refused:
+            said = refusal(self.model)[: job.sampling.max_tokens]
+            for token in said:
+                job.hand_on(Said(token, 0.0 if job.sampling.logprobs is not None else None))
+            job.hand_on("stop" if len(said) < job.sampling.max_tokens else "length")
+            job.cancelled = True
+
+    # Decoding, in the other
 
     @torch.inference_mode()
     def _run(self) -> None:
         texts = self._texts
         while True:
             with self._changed:
-                while not (self._closed or self._waiting or self._running):
+                while not (self._closed or self._read or self._running):
                     self._changed.wait()
                 if self._closed:
-                    break
-                job = self._next()
+                    return
             self._keep([row for row, running in enumerate(self._running) if not running.cancelled])
-            if job is not None:
+            for _ in range(max(1, len(self._running))):
+                job = self._next()
+                if job is None:
+                    break
                 try:
                     self._admit(job)
                 except Exception as error:  # one conversation's failure is its own
                     job.hand_on(error)
             if self._running:
                 try:
-                    logits = texts.step([running.tokens[-1] for running in self._running])
+                    logits = texts.step([running.said[-1] for running in self._running])
                     chosen = self._choose(self._running, logits)
                 except Exception as error:  # which is theirs who decoded; those that come next begin anew
                     for running in self._running:
                         running.hand_on(error)
                     self._keep([])
                     continue
-                ended = [self._say(one, token) for one, token in zip(self._running, chosen, strict=True)]
+                ended = [self._say(one, said) for one, said in zip(self._running, chosen, strict=True)]
                 self._keep([row for row, end in enumerate(ended) if not end])
-        for job in [*self._running, *self._waiting]:
-            job.hand_on(WeftError("The engine was closed before the reply was finished."))
 
     def _next(self) -> _Job | None:
-        """The first that waits, if there is room for it."""
-        while self._waiting and self._waiting[0].cancelled:
-            self._waiting.popleft()
-        if not self._waiting:
-            return None
-        job, running = self._waiting[0], self._running
-        fits = (
-            len(running) < self.limits.rows
-            and job.size + sum(one.size for one in running) <= self.limits.tokens
-            and job.memory_bytes + sum(one.memory_bytes for one in running) <= self.limits.memory_bytes
-        )
-        return self._waiting.popleft() if fits or not running else None
+        """The first that has been read, if there is room for it."""
+        running = self._running
+        with self._changed:
+            self._changed.notify_all()
+            while self._read and self._read[0].cancelled:
+                self._read.popleft()
+            if not self._read:
+                return None
+            job = self._read[0]
+            fits = (
+                len(running) < self.limits.rows
+                and job.size + sum(one.size for one in running) <= self.limits.tokens
+                and job.memory_bytes + sum(one.memory_bytes for one in running) <= self.limits.memory_bytes
+            )
+            return self._read.popleft() if fits or not running else None
 
     def _admit(self, job: _Job) -> None:
         """Compute a prompt and say its first word; the conversation then decodes with the others."""
         read, logits = self._texts.read(job.prompt)
-        (token,) = self._choose([job], logits)
-        if not self._say(job, token):
+        (said,) = self._choose([job], logits)
+        if not self._say(job, said):
             self._texts.join(read)
             self._running = [*self._running, job]
 
@@ -332,22 +433,20 @@ class Engine:
             self._running = [self._running[row] for row in kept]
             self._texts.keep(kept)
 
-    def _choose(self, jobs: Sequence[_Job], logits: Float[Tensor, "B V"]) -> list[int]:
+    def _choose(self, jobs: Sequence[_Job], logits: Float[Tensor, "B V"]) -> list[Said]:
         """The next word of each conversation."""
         likeliest = logits.argmax(-1).tolist()
-        for row, job in enumerate(jobs):
-            if job.warpers is not None:
-                given = torch.tensor([[*job.prompt.tokens, *job.tokens]])
-                chances = job.warpers(given, logits[row : row + 1].float()).softmax(-1)
-                likeliest[row] = int(torch.multinomial(chances, 1, generator=job.generator))
-        return likeliest
+        rows = zip(jobs, logits, likeliest, strict=True)
+        return [job.chooser.choose(job.prompt.tokens, job.said, row, best) for job, row, best in rows]
 
-    def _say(self, job: _Job, token: int) -> bool:
+    def _say(self, job: _Job, said: Said) -> bool:
         """Hand on a word; returns whether it was the last."""
-        if token not in self._ends:
-            job.tokens.append(token)
-            job.hand_on(token)
-        ended = token in self._ends or len(job.tokens) == job.sampling.max_tokens
-        if ended:
-            job.hand_on(None)
-        return ended
+        if said.token in self._ends:
+            job.hand_on("stop")
+            return True
+        job.said.append(said.token)
+        job.hand_on(said)
+        if len(job.said) < job.sampling.max_tokens:
+            return False
+        job.hand_on("length")
+        return True

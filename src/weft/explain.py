@@ -119,7 +119,7 @@ def look(
         heads: heads to average over; all by default.
     """
     weights = _weights(model, read, [*prompt, *answer], column, layers, heads)
-    words = _words(model, answer)
+    words = words_of(model, answer)
     start = len(prompt) - 1
     rows = [weights[start + begin : start + end].mean(0) for _, begin, end in words]
     table = torch.stack(rows).numpy() if rows else np.zeros((0, read.tokens), np.float32)
@@ -156,7 +156,7 @@ def _weights(
     return torch.stack([caught[index] for index in chosen]).mean(0)
 
 
-def _words(model: WeftModel, tokens: Sequence[int]) -> list[tuple[str, int, int]]:
+def words_of(model: WeftModel, tokens: Sequence[int]) -> list[tuple[str, int, int]]:
     """Words of a text, each with the range of its tokens; punctuation belongs to the word before it."""
     assert model.processor is not None
     words: list[tuple[str, int, int]] = []
@@ -230,7 +230,7 @@ def faithfulness(
     answer = model.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     memory = model.encode(load_image(picture))
     read = model.read(memory)
-    words = _words(model, answer)
+    words = words_of(model, answer)
     weights = _weights(model, read, [*prompt, *answer], columns[0], None, None)
     random = np.random.default_rng(seed)
     whole = _log_probabilities(model, memory, [[]], prompt, columns[0], answer)[0]

@@ -19,6 +19,7 @@ from torch import Tensor
 from weft.hooks import head_inputs
 from weft.memory import Excerpt, Placement, ReadMemory
 from weft.passages import Span, sentences
+from weft.search import Prompt
 
 if TYPE_CHECKING:
     from weft.batch import BatchMemory
@@ -81,33 +82,55 @@ def lean(
         top_memory: how many items each fusion layer looked at when the text was written; None for all.
     """
     placed = model.place(read, Placement.of([held]), top_memory)
-    if placed is None or not answer:
+    if placed is None:
         return Leaning((), ())
-    tokens = torch.tensor([[*prompt, *answer]], device=model.device)
-    copies = placed.copying is not None
-    weights = (_copied if copies else _looked)(model, placed, tokens)[len(prompt) - 1 : -1].numpy()
-    owners = placed.owners[0].cpu().numpy()
-    real = np.ones(len(owners), bool) if placed.mask is None else placed.mask[0].cpu().numpy()
-    sources = tuple(read.sources[item] for item, _ in held)
-    items = tuple(weights[:, real & (owners == place)] for place in range(len(held)))
-    for item, source in zip(items, sources, strict=True):
-        if isinstance(source, Excerpt):
-            # A token that stands for no characters, as one that begins every passage, is where attention rests.
-            item[:, (source.spans[:, 0] == source.spans[:, 1])[: item.shape[1]]] = 0
-    return Leaning(items, sources)
+    sources = tuple((read.sources[item], place) for place, (item, _) in enumerate(held))
+    (leaning,) = lean_on(model, Prompt(prompt, (placed,), (sources,)), answer)
+    return leaning
 
 
-def _copied(model: WeftModel, placed: BatchMemory, tokens: Tensor) -> Float[Tensor, "T S"]:
+@torch.inference_mode()
+def lean_on(model: WeftModel, prompt: Prompt, answer: Sequence[int]) -> list[Leaning]:
+    """What the tokens of a finished reply leaned on, for each memory that its prompt reads.
+
+    Args:
+        model: the woven model.
+        prompt: what was said before, as it was read.
+        answer: tokens of the reply.
+    """
+    if not answer:
+        return [Leaning((), ()) for _ in prompt.memories]
+    tokens = torch.tensor([[*prompt.tokens, *answer]], device=model.device)
+    start, found = len(prompt.tokens) - 1, []
+    for placed, sources in zip(prompt.memories, prompt.sources, strict=True):
+        compute = _looked if placed.copying is None else _copied
+        weights = compute(model, prompt.memories, placed, tokens)[start:-1].numpy()
+        owners = placed.owners[0].cpu().numpy()
+        real = np.ones(len(owners), bool) if placed.mask is None else placed.mask[0].cpu().numpy()
+        items = tuple(weights[:, real & (owners == place)] for place in range(len(sources)))
+        for item, (source, _) in zip(items, sources, strict=True):
+            if isinstance(source, Excerpt):
+                # A token that stands for no characters, as one that begins every passage, is where attention rests.
+                item[:, (source.spans[:, 0] == source.spans[:, 1])[: item.shape[1]]] = 0
+        found.append(Leaning(items, tuple(source for source, _ in sources)))
+    return found
+
+
+def _copied(
+    model: WeftModel, memories: Sequence[BatchMemory], placed: BatchMemory, tokens: Tensor
+) -> Float[Tensor, "T S"]:
     """Where each token would be copied from: the copy gate's attention, the sentinel left out."""
     gate = model.weave(placed.weave).copy_gate
     assert gate is not None
     with head_inputs(model.get_output_embeddings()) as given:  # type: ignore[arg-type]
-        model(input_ids=tokens, memories=[placed], use_cache=False)
+        model(input_ids=tokens, memories=memories, use_cache=False)
     shares, _ = placed.shares(gate, given[-1], placed.visible(torch.arange(tokens.shape[1])))
     return shares.copied[0].softmax(-1).nan_to_num().float().cpu()
 
 
-def _looked(model: WeftModel, placed: BatchMemory, tokens: Tensor) -> Float[Tensor, "T S"]:
+def _looked(
+    model: WeftModel, memories: Sequence[BatchMemory], placed: BatchMemory, tokens: Tensor
+) -> Float[Tensor, "T S"]:
     """Attention of each token, averaged over fusion layers and heads."""
     weave = model.weave(placed.weave)
     caught: list[Tensor] = []
@@ -117,7 +140,7 @@ def _looked(model: WeftModel, placed: BatchMemory, tokens: Tensor) -> Float[Tens
 
     hooks = [weave.fusion(index).register_forward_pre_hook(catch(index)) for index in range(len(weave.layers))]
     try:
-        model(input_ids=tokens, memories=[placed], use_cache=False)
+        model(input_ids=tokens, memories=memories, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()

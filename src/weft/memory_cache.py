@@ -30,6 +30,7 @@ class MemoryCache:
     Attributes:
         hits: how often a memory was there, in memory or on disk.
         misses: how often one had to be read.
+        evictions: how often one had to make room in memory.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class MemoryCache:
     ) -> None:
         self.max_bytes, self.max_disk_bytes = max_bytes, max_disk_bytes
         self.folder = None if folder is None else Path(folder)
-        self.hits = self.misses = 0
+        self.hits = self.misses = self.evictions = 0
         self._kept: OrderedDict[str, ReadMemory] = OrderedDict()
         self._bytes = 0
         self._coming: dict[str, Future[ReadMemory]] = {}
@@ -123,6 +124,7 @@ class MemoryCache:
         while self._bytes > self.max_bytes:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= dropped.bytes
+            self.evictions += 1
 
     def _path(self, key: str) -> Path | None:
         return None if self.folder is None else entry(self.folder, key)

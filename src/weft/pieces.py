@@ -3,9 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from weft.model import WeftModel
+
+End = Literal["stop", "length"]
+"""Why a reply ended: of itself or at a stop text, or because it may not be longer."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A token of a reply.
+
+    Attributes:
+        token: its number.
+        log_probability: natural logarithm, before temperature and ``top_p``; None unless it was asked for.
+        likeliest: the likeliest tokens at its place with their log-probabilities, as many as were asked for.
+    """
+
+    token: int
+    log_probability: float | None = None
+    likeliest: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a reply: text that is sure, the tokens that made it so, and at the end why it ended."""
+
+    text: str
+    said: tuple[Said, ...] = ()
+    end: End | None = None
 
 
 class Pieces:
@@ -26,25 +54,26 @@ class Pieces:
         self.sent = 0
         self.done = False
 
-    def take(self, item: int | BaseException | None) -> str:
-        """The text that one more token makes sure of; None ends the reply, an error is raised."""
+    def take(self, item: Said | End | BaseException) -> Piece:
+        """What one more token, or the end, makes sure of; an error is raised."""
         if isinstance(item, BaseException):
             self.done = True
             raise item
-        if item is not None:
-            self.tokens.append(item)
+        said = (item,) if isinstance(item, Said) else ()
+        self.tokens += [one.token for one in said]
         text = self.processor.decode(self.tokens, skip_special_tokens=True).lstrip()
         found = min((at for at in map(text.find, self.stop) if at >= 0), default=-1)
-        self.done = item is None or found >= 0
+        end: End | None = "stop" if found >= 0 else None if isinstance(item, Said) else item
+        self.done = end is not None
         if found >= 0:
             text = text[:found]
         elif not self.done:
             text = text[: self._sure(text)]
-        elif item is None:
+        else:
             text = text.rstrip()
         fresh = text[self.sent :]
         self.sent = max(self.sent, len(text))
-        return fresh
+        return Piece(fresh, said, end)
 
     def _sure(self, text: str) -> int:
         """How much of a text can't change any more: not half a character, white space, or half of a stop."""

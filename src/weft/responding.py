@@ -152,20 +152,28 @@ def prompt_of(model: WeftModel, messages: Messages, top_memory: int | None = Non
         raise DataError("A conversation is answered when the user has spoken; its last message must be the user's.")
     rendered = model.processor.render(messages, add_generation_prompt=True)
     tokenized = model.processor.tokenize(rendered)
-    placed = []
+    placed: list[BatchMemory | None] = []
+    sources: list[tuple[tuple[Any, int], ...]] = []
+
+    def add(read: ReadMemory, items: Held, owners: Sequence[int]) -> None:
+        placed.append(_placed_alone(model, read, items, top_memory))
+        sources.append(tuple(zip(read.sources, owners, strict=True)))
+
     if rendered.pictures:
         reads = model.read_pictures(rendered.pictures)
-        read = ReadMemory.concatenate(reads)
-        placed.append(_placed_alone(model, read, list(enumerate(tokenized.columns)), top_memory))
+        add(ReadMemory.concatenate(reads), list(enumerate(tokenized.columns)), range(len(reads)))
     if rendered.documents:
         encoder = model.encoder(model.weave_that_reads("texts").name)
-        texts = zip(rendered.documents, tokenized.document_columns, strict=True)
-        cut = [(piece, column) for one, column in texts for piece in encoder.cut(one["text"])]
+        cut = [
+            (piece, column, owner)
+            for owner, (one, column) in enumerate(zip(rendered.documents, tokenized.document_columns, strict=True))
+            for piece in encoder.cut(one["text"])
+        ]
         if cut:
-            read = model.read_texts([piece for piece, _ in cut])
-            held = [(index, column) for index, (_, column) in enumerate(cut)]
-            placed.append(_placed_alone(model, read, held, top_memory))
-    return Prompt(tokenized.ids, tuple(memory for memory in placed if memory is not None))
+            pieces, columns, owners = zip(*cut, strict=True)
+            add(model.read_texts(pieces), list(enumerate(columns)), owners)
+    memories = tuple(memory for memory in placed if memory is not None)
+    return Prompt(tokenized.ids, memories, tuple(sources))
 
 
 def _placed_alone(model: WeftModel, read: ReadMemory, items: Held, top: int | None) -> BatchMemory | None:

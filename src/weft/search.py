@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,10 +22,18 @@ from weft.rows import Reading, Rows, Weaves
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A text to continue: its tokens, and the memories that it reads, each laid out for one row."""
+    """A text to continue.
+
+    Attributes:
+        tokens: its tokens.
+        memories: the memories that it reads, each laid out for one row.
+        sources: for each memory where its items came from, and which of the conversation's pictures, or documents,
+            each belongs to.
+    """
 
     tokens: Sequence[int]
     memories: tuple[BatchMemory, ...] = ()
+    sources: tuple[tuple[tuple[Any, int], ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,8 +136,8 @@ class _Search:
         self.length += 1
         chances = logits.float().log_softmax(-1)
         for row, beam in enumerate(self.running):
-            for tokens in self._banned_after(beam.tokens):
-                chances[row, tokens] = -torch.inf
+            if self.banned:
+                chances[row, banned_after((*self.prompt.tokens, *beam.tokens), self.banned)] = -torch.inf
         chances += torch.tensor([beam.total for beam in self.running])[:, None]
         wanted = self.beams * (1 + len(self.ends)) if self.beams > 1 else 1
         best = chances.flatten().topk(min(wanted, chances.numel()))
@@ -154,11 +163,11 @@ class _Search:
         """The best of all that have ended."""
         return max(self.finished, key=lambda beam: beam.score)
 
-    def _banned_after(self, tokens: Sequence[int]) -> list[int]:
-        """The tokens that may not come next."""
-        text = (*self.prompt.tokens, *tokens)
-        return [
-            sequence[-1]
-            for sequence in self.banned
-            if len(sequence) == 1 or text[1 - len(sequence) :] == tuple(sequence[:-1])
-        ]
+
+def banned_after(text: Sequence[int], banned: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that may not come next, since they would complete one of the banned sequences."""
+    return [
+        sequence[-1]
+        for sequence in banned
+        if len(sequence) == 1 or tuple(text[1 - len(sequence) :]) == tuple(sequence[:-1])
+    ]

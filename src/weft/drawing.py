@@ -1,0 +1,90 @@
+"""How the words of a reply are chosen: the likeliest each time, or drawn; and how likely they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+from weft.errors import WeftError
+from weft.pieces import Said
+from weft.search import banned_after
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How words are chosen.
+
+    Attributes:
+        max_tokens: tokens after which a reply is cut off.
+        temperature: 0 for the likeliest word each time; above, words are drawn, the higher the freer.
+        top_p: draw among the likeliest words that together have this probability.
+        seed: of the drawing; None for another each time.
+        stop: texts at which a reply ends, in front of them.
+        logprobs: of how many of the likeliest tokens at each place the log-probabilities are told, beside that of the
+            token itself; None to tell none.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise WeftError(
+                f"max_tokens={self.max_tokens}, temperature={self.temperature}, top_p={self.top_p}: give at least one "
+                "token, a temperature of 0 or more, and a top_p above 0 and up to 1."
+            )
+
+
+class Chooser:
+    """Chooses the words of one reply.
+
+    Args:
+        sampling: how.
+        banned: sequences of tokens that the reply may not hold.
+    """
+
+    def __init__(self, sampling: Sampling, banned: Sequence[Sequence[int]] = ()) -> None:
+        self.sampling, self.banned = sampling, banned
+        self.warpers: LogitsProcessorList | None = None
+        self.generator = torch.Generator()
+        if sampling.temperature:
+            self.warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+            if sampling.top_p < 1:
+                self.warpers.append(TopPLogitsWarper(sampling.top_p))
+            if sampling.seed is None:
+                self.generator.seed()
+            else:
+                self.generator.manual_seed(sampling.seed)
+
+    def choose(self, prompt: Sequence[int], said: Sequence[int], logits: Float[Tensor, " V"], likeliest: int) -> Said:
+        """The next word.
+
+        Args:
+            prompt: tokens of the prompt.
+            said: those of the reply so far.
+            logits: of the next one.
+            likeliest: the one of the greatest logit, which is found for many replies at once.
+        """
+        chosen, wanted = likeliest, self.sampling.logprobs
+        shut = banned_after((*prompt, *said), self.banned) if self.banned else []
+        if shut:
+            logits = logits.index_fill(0, torch.tensor(shut), -torch.inf)
+            chosen = int(logits.argmax())
+        if self.warpers is not None:
+            chances = self.warpers(torch.tensor([[*prompt, *said]]), logits[None].float()).softmax(-1)
+            chosen = int(torch.multinomial(chances, 1, generator=self.generator))
+        if wanted is None:
+            return Said(chosen)
+        told = logits.float().log_softmax(-1)
+        best = told.topk(wanted)
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return Said(chosen, float(told[chosen]), tuple(pairs))

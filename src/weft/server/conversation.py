@@ -1,0 +1,156 @@
+"""Requests as the engine takes them: pictures found, memories resolved, and passages of a knowledge base looked up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from weft.memory import content_hash
+from weft.server.errors import ApiError
+from weft.server.kept import Kept
+from weft.server.knowledge import KnowledgeFolder
+from weft.server.pictures import Pictures
+from weft.server.schemas import ChatRequest, DocumentPart, ImagePart, MemoryPart, Message, TextPart
+from weft.server.settings import Settings
+
+Part = dict[str, Any]
+"""A part of a message as :mod:`weft.rendering` takes it; a document also says where its text came from."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A picture or a text that was sent, to be named by its id."""
+
+    part: Part
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of it."""
+        return size_of(self.part)
+
+
+def size_of(part: Mapping[str, Any]) -> int:
+    """Bytes of what a part holds."""
+    held = part["image"] if part["type"] == "image" else part["text"]
+    return len(held) if isinstance(held, bytes) else len(held.encode())
+
+
+def memory_id(owner: str, part: Part) -> str:
+    """The id of a picture or a text: nobody finds it who has not its content, and it opens to its owner alone.
+
+    The same content of the same owner has the same id on every machine, so that a request can be sent to the one that
+    has read it.
+    """
+    held = part["image"] if part["type"] == "image" else f"{part['name']}\0{part['text']}".encode()
+    return f"mem_{content_hash(owner, part['type'], held)[:40]}"
+
+
+@dataclass
+class Conversation:
+    """A request's conversation.
+
+    Attributes:
+        messages: as the engine takes them.
+        grounded: whether it holds documents, in which an answer has to be.
+    """
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    grounded: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all that it holds."""
+        return sum(size_of(part) for message in self.messages for part in message["content"])
+
+
+class Conversations:
+    """Makes conversations of requests.
+
+    Args:
+        settings: the limits.
+        pictures: finds pictures.
+        knowledge: the knowledge bases.
+    """
+
+    def __init__(self, settings: Settings, pictures: Pictures, knowledge: KnowledgeFolder) -> None:
+        self.settings, self.pictures, self.knowledge = settings, pictures, knowledge
+        self.contents: Kept[Content] = Kept(settings.content_bytes, lambda content: content.bytes)
+
+    def keep(self, owner: str, part: Part) -> str:
+        """Keep a picture or a text of somebody's; its id."""
+        id = memory_id(owner, part)
+        self.contents.put(id, Content(part))
+        return id
+
+    async def of(self, request: ChatRequest, owner: str) -> Conversation:
+        """The conversation of a request.
+
+        Raises:
+            ApiError: it holds too much, or names something that is not there.
+            PictureError: a picture is none.
+        """
+        if len(request.messages) > self.settings.messages:
+            raise _too_much(f"{len(request.messages)} messages", self.settings.messages)
+        conversation = Conversation()
+        for message in request.messages:
+            conversation.messages.append(
+                {
+                    "role": "system" if message.role == "developer" else message.role,
+                    "content": await self._parts(message, owner),
+                }
+            )
+        if request.knowledge is not None:
+            await self._look_up(request, request.knowledge, conversation)
+        parts = [part for message in conversation.messages for part in message["content"]]
+        pictures = sum(part["type"] == "image" for part in parts)
+        documents = [part["text"] for part in parts if part["type"] == "document"]
+        if pictures > self.settings.pictures:
+            raise _too_much(f"{pictures} pictures", self.settings.pictures)
+        if sum(map(len, documents)) > self.settings.document_characters:
+            raise _too_much("too many characters of documents", self.settings.document_characters)
+        conversation.grounded = bool(documents) or request.knowledge is not None
+        return conversation
+
+    async def _parts(self, message: Message, owner: str) -> list[Part]:
+        if isinstance(message.content, str):
+            return [{"type": "text", "text": message.content}]
+        return [await self._part(part, owner) for part in message.content]
+
+    async def _part(self, part: TextPart | ImagePart | DocumentPart | MemoryPart, owner: str) -> Part:
+        if isinstance(part, ImagePart):
+            return {"type": "image", "image": await self.pictures.get(part.image_url.url)}
+        if isinstance(part, MemoryPart):
+            return self._kept(part.id, owner)
+        return part.model_dump()
+
+    def _kept(self, id: str, owner: str) -> Part:
+        content = self.contents.get(id)
+        if content is None or memory_id(owner, content.part) != id:
+            message = f"There is no memory {id!r}, or it has been forgotten; post its content to /v1/memories again."
+            raise ApiError(404, message, "memory_not_found", "messages")
+        return content.part
+
+    async def _look_up(self, request: ChatRequest, name: str, conversation: Conversation) -> None:
+        """Put the passages that answer the last message in front of its words."""
+        content = conversation.messages[-1]["content"]
+        question = " ".join(part["text"] for part in content if part["type"] == "text")
+        base = self.knowledge.base(name)
+        found = await asyncio.to_thread(base.search, question, limit=request.passages)
+        passages: list[Part] = [
+            {
+                "type": "document",
+                "text": one.text,
+                "name": one.source,
+                "part": one.part,
+                "start": one.span[0],
+                "knowledge": name,
+            }
+            for one in found
+        ]
+        conversation.messages[-1]["content"] = [*passages, *content]
+
+
+def _too_much(what: str, limit: int) -> ApiError:
+    return ApiError(400, f"The conversation holds {what}; {limit:,} is the limit.", "too_much", "messages")

@@ -1,0 +1,194 @@
+"""What finished replies looked at and leaned on, found out when somebody asks.
+
+A finished reply is kept with its conversation; the conversation's memories are in the model's cache, so that finding
+out takes one pass over the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from weft.explain import Seen, words_of
+from weft.images import load_image
+from weft.knowledge import Passage
+from weft.leaning import Leaning, lean_on
+from weft.memory import Excerpt, Picture
+from weft.model import WeftModel
+from weft.reading import cite
+from weft.responding import prompt_of
+from weft.search import Prompt
+from weft.server.conversation import Conversation
+from weft.server.knowledge import KnowledgeFolder
+from weft.server.schemas import Citation, Document, Explanation, ReadPassage, SeenPicture, SentenceShare, Word
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished reply.
+
+    Attributes:
+        owner: whose it is.
+        conversation: what it replies to.
+        tokens: its tokens.
+        text: its words, as they were sent.
+    """
+
+    owner: str
+    conversation: Conversation
+    tokens: tuple[int, ...]
+    text: str
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that keeping it takes."""
+        return self.conversation.bytes + 8 * len(self.tokens) + len(self.text)
+
+
+def citations(model: WeftModel, prompt: Prompt, conversation: Conversation, tokens: Sequence[int]) -> list[Citation]:
+    """The passages that a reply leans on, the one that it leans on most first.
+
+    Args:
+        model: the model that gave it.
+        prompt: what it replies to, as it was read.
+        conversation: the same as it was sent.
+        tokens: of the reply.
+    """
+    _, documents = _leanings(model, prompt, conversation, tokens)
+    if documents is None:
+        return []
+    passages = _passages(documents, prompt, conversation)
+    order = sorted(range(len(passages)), key=lambda place: -documents.shares[place])
+    return [
+        Citation(
+            document=place,
+            name=one.source,
+            start=one.quote_span[0],
+            end=one.quote_span[1],
+            quote=one.quote,
+            weight=round(one.weight, 4),
+        )
+        for one, place in zip(cite(passages, documents), order, strict=True)
+    ]
+
+
+def explanation(model: WeftModel, id: str, finished: Finished) -> Explanation:
+    """What a finished reply looked at and leaned on."""
+    prompt = prompt_of(model, finished.conversation.messages)
+    pictures, documents = _leanings(model, prompt, finished.conversation, finished.tokens)
+    words = words_of(model, finished.tokens)
+    result = Explanation(id=id, text=finished.text, words=_placed(words, finished.text), pictures=[], documents=[])
+    if pictures is not None:
+        result.pictures = [
+            SeenPicture(
+                width=source.size[0],
+                height=source.size[1],
+                patches=source.rectangles.round(1).tolist(),
+                weights=_of_words(weights, words).round(5).tolist(),
+            )
+            for source, weights in zip(pictures.sources, pictures.items, strict=True)
+        ]
+    if documents is not None:
+        result.documents = _documents(documents, _passages(documents, prompt, finished.conversation))
+    return result
+
+
+def heatmap(model: WeftModel, finished: Finished, picture: int, word: int) -> Image.Image | None:
+    """A picture with what a word looked at laid over it; None if there is no such picture or word."""
+    prompt = prompt_of(model, finished.conversation.messages)
+    pictures, _ = _leanings(model, prompt, finished.conversation, finished.tokens)
+    words, images = words_of(model, finished.tokens), _parts(finished.conversation, "image")
+    if pictures is None or picture >= len(pictures.items) or word >= len(words):
+        return None
+    weights, image = _of_words(pictures.items[picture], words), load_image(images[picture]["image"])
+    return Seen(tuple(text for text, _, _ in words), weights, pictures.sources[picture], image).heatmap(word)
+
+
+def opened(model: WeftModel, finished: Finished, passage: int, knowledge: KnowledgeFolder) -> Document | None:
+    """The document of a passage, and the sentence of it that was leaned on most; None if there is no such passage."""
+    prompt = prompt_of(model, finished.conversation.messages)
+    owners = _owners(prompt)
+    if passage >= len(owners):
+        return None
+    part = _parts(finished.conversation, "document")[owners[passage]]
+    found = citations(model, prompt, finished.conversation, finished.tokens)
+    quote = next(one for one in found if one.document == passage)
+    text, name = part["text"], part["name"]
+    if "knowledge" in part:
+        text = knowledge.base(part["knowledge"]).document(name, part["part"])
+    return Document(name=name, part=part.get("part", ""), text=text, start=quote.start, end=quote.end)
+
+
+def _leanings(
+    model: WeftModel, prompt: Prompt, conversation: Conversation, tokens: Sequence[int]
+) -> tuple[Leaning | None, Leaning | None]:
+    """What a reply leaned on among pictures, and among documents, these by where they stand in the whole document."""
+    pictures = documents = None
+    sent = _parts(conversation, "document")
+    for leaning, sources in zip(lean_on(model, prompt, tokens), prompt.sources, strict=True):
+        if leaning.sources and isinstance(leaning.sources[0], Picture):
+            pictures = leaning
+        elif leaning.sources:
+            moved = (replace(one, start=one.start + sent[owner].get("start", 0)) for one, owner in sources)
+            documents = replace(leaning, sources=tuple(moved))
+    return pictures, documents
+
+
+def _passages(documents: Leaning, prompt: Prompt, conversation: Conversation) -> list[Passage]:
+    """The passages that a reply leaned on."""
+    sent = [_parts(conversation, "document")[owner] for owner in _owners(prompt)]
+    return [
+        Passage(one.text, part["name"], part.get("part", ""), (one.start, one.start + len(one.text)), 0.0)
+        for one, part in zip(documents.sources, sent, strict=True)
+    ]
+
+
+def _owners(prompt: Prompt) -> list[int]:
+    """For each passage that a prompt reads, which of the documents it belongs to."""
+    return [owner for sources in prompt.sources for source, owner in sources if isinstance(source, Excerpt)]
+
+
+def _parts(conversation: Conversation, kind: str) -> list[dict[str, Any]]:
+    """The pictures or the documents of a conversation, in order."""
+    return [part for message in conversation.messages for part in message["content"] if part["type"] == kind]
+
+
+def _documents(documents: Leaning, passages: Sequence[Passage]) -> list[ReadPassage]:
+    return [
+        ReadPassage(
+            name=passage.source,
+            part=passage.part,
+            start=passage.span[0],
+            end=passage.span[1],
+            text=passage.text,
+            share=round(float(share), 4),
+            sentences=[
+                SentenceShare(start=begin, end=end, share=round(part, 4))
+                for (begin, end), part in documents.sentences(index)
+            ],
+        )
+        for index, (passage, share) in enumerate(zip(passages, documents.shares, strict=True))
+    ]
+
+
+def _of_words(weights: Float[np.ndarray, "T N"], words: Sequence[tuple[str, int, int]]) -> Float[np.ndarray, "W N"]:
+    """Weights of tokens as those of words."""
+    rows = [weights[begin:end].mean(0) for _, begin, end in words]
+    return np.stack(rows) if rows else np.zeros((0, weights.shape[1]), np.float32)
+
+
+def _placed(words: Sequence[tuple[str, int, int]], text: str) -> list[Word]:
+    """Words with where they stand in a text."""
+    placed, at = [], 0
+    for word, _, _ in words:
+        begin = text.find(word, at)
+        if begin < 0:  # the text ended in front of it, at a stop
+            break
+        at = begin + len(word)
+        placed.append(Word(text=word, start=begin, end=at))
+    return placed

@@ -1,0 +1,330 @@
+"""Requests and responses as OpenAI documents them, and Weft's own.
+
+Fields that OpenAI knows and Weft can't serve are refused when they ask for something; those that only describe the
+request (``metadata``, ``store``, ...) are passed over.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MAX_CHOICES = 8
+"""Replies to one request."""
+MAX_LOGPROBS = 20
+"""Likeliest tokens at each place whose log-probabilities are told."""
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class TextPart(_Given):
+    """Words."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(_Given):
+    """Where a picture is: a data URL, or an http(s) URL of a host that the server allows."""
+
+    url: str = Field(min_length=1, examples=["data:image/jpeg;base64,..."])
+
+
+class ImagePart(_Given):
+    """A picture."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class DocumentPart(_Given):
+    """A text to read, of any length."""
+
+    type: Literal["document"]
+    text: str = Field(min_length=1)
+    name: str = Field(default="document", max_length=300)
+
+
+class MemoryPart(_Given):
+    """A picture or a text that ``/v1/memories`` has read."""
+
+    type: Literal["memory"]
+    id: str = Field(max_length=100)
+
+
+Part = Annotated[TextPart | ImagePart | DocumentPart | MemoryPart, Field(discriminator="type")]
+
+
+class Message(_Given):
+    """A message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+    @model_validator(mode="after")
+    def _only_users_show(self) -> Message:
+        shows = not isinstance(self.content, str) and any(not isinstance(part, TextPart) for part in self.content)
+        if shows and self.role != "user":
+            raise ValueError(f"a message of the {self.role} holds text only; pictures and documents are the user's")
+        return self
+
+
+class StreamOptions(_Given):
+    """What a stream holds beside the reply."""
+
+    include_usage: bool = False
+
+
+class ResponseFormat(_Given):
+    """The form of a reply: plain text."""
+
+    type: Literal["text"]
+
+
+class ChatRequest(_Given):
+    """What ``POST /v1/chat/completions`` is given."""
+
+    model: str = Field(max_length=200, examples=["weft"])
+    messages: list[Message] = Field(min_length=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0, the default, for the likeliest words.")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    stop: str | list[str] | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    response_format: ResponseFormat | None = None
+    user: str | None = Field(default=None, max_length=300)
+    knowledge: str | None = Field(default=None, max_length=300, description="A knowledge base to answer from.")
+    passages: int = Field(default=5, ge=1, le=16, description="Passages of it that are looked up.")
+    # What can't be served is refused rather than passed over.
+    tools: list[Any] | None = Field(default=None, max_length=0, description="Not served.")
+    functions: list[Any] | None = Field(default=None, max_length=0, description="Not served.")
+    logit_bias: dict[str, float] | None = Field(default=None, max_length=0, description="Not served.")
+    frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="Not served.")
+    presence_penalty: float | None = Field(default=None, ge=0, le=0, description="Not served.")
+
+    @field_validator("stop")
+    @classmethod
+    def _few_stops(cls, stop: str | list[str] | None) -> list[str]:
+        stops = [stop] if isinstance(stop, str) else stop or []
+        if len(stops) > 4 or any(not 0 < len(one) <= 200 for one in stops):
+            raise ValueError("give at most 4 texts, each of 1 to 200 characters")
+        return stops
+
+    @model_validator(mode="after")
+    def _whose_turn(self) -> ChatRequest:
+        if self.messages[-1].role != "user":
+            raise ValueError("the last message must be the user's")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs")
+        return self
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens that a reply may have."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+class MemoryRequest(_Given):
+    """What ``POST /v1/memories`` is given: a picture or a text."""
+
+    image_url: ImageUrl | None = None
+    text: str | None = Field(default=None, min_length=1)
+    name: str = Field(default="document", max_length=300)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> MemoryRequest:
+        if (self.image_url is None) == (self.text is None):
+            raise ValueError("give either image_url or text")
+        return self
+
+
+class Memory(BaseModel):
+    """A picture or a text that has been read."""
+
+    id: str
+    object: Literal["memory"] = "memory"
+    kind: Literal["picture", "text"]
+    items: int = Field(description="What it is read as: one picture, or the passages of a text.")
+    tokens: int = Field(description="Tokens of all items together.")
+    bytes: int = Field(description="Bytes that keys and values take.")
+
+
+class Model(BaseModel):
+    """A model that can be asked."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "weft"
+
+
+class Models(BaseModel):
+    """All of them."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Knowledge(BaseModel):
+    """A knowledge base that can be asked."""
+
+    id: str
+    object: Literal["knowledge"] = "knowledge"
+
+
+class KnowledgeBases(BaseModel):
+    """All of them."""
+
+    object: Literal["list"] = "list"
+    data: list[Knowledge]
+
+
+class Citation(BaseModel):
+    """A passage that a reply leans on."""
+
+    document: int = Field(description="Its place among the documents of the explanation.")
+    name: str
+    start: int = Field(description="Where the quote begins in its document, in characters.")
+    end: int
+    quote: str
+    weight: float
+
+
+class TokenLogprob(BaseModel):
+    """A token and how likely it was."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class SaidLogprob(TokenLogprob):
+    """A token of a reply, and what else was likely at its place."""
+
+    top_logprobs: list[TokenLogprob]
+
+
+class Logprobs(BaseModel):
+    """The tokens of a reply, or of a part of it."""
+
+    content: list[SaidLogprob]
+    refusal: None = None
+
+
+class Usage(BaseModel):
+    """Tokens that were read and said."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ReplyMessage(BaseModel):
+    """A reply."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+    citations: list[Citation] | None = None
+
+
+class Choice(BaseModel):
+    """One of the replies to a request."""
+
+    index: int
+    message: ReplyMessage
+    logprobs: Logprobs | None = None
+    finish_reason: Literal["stop", "length"]
+
+
+class Completion(BaseModel):
+    """The replies to a request."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+
+
+class Word(BaseModel):
+    """A word of a reply, and where it stands there, in characters."""
+
+    text: str
+    start: int
+    end: int
+
+
+class SeenPicture(BaseModel):
+    """What the words looked at in a picture."""
+
+    width: int
+    height: int
+    patches: list[tuple[float, float, float, float]] = Field(description="Left, top, right, bottom, in pixels.")
+    weights: list[list[float]] = Field(description="For each word the share of its attention on each patch.")
+
+
+class SentenceShare(BaseModel):
+    """A sentence, by where it stands in its document, and its share of what the words leaned on."""
+
+    start: int
+    end: int
+    share: float
+
+
+class ReadPassage(BaseModel):
+    """A passage that was read, and its share of what the words leaned on."""
+
+    name: str
+    part: str
+    start: int
+    end: int
+    text: str
+    share: float
+    sentences: list[SentenceShare]
+
+
+class Explanation(BaseModel):
+    """What a finished reply looked at and leaned on."""
+
+    id: str
+    object: Literal["explanation"] = "explanation"
+    text: str
+    words: list[Word]
+    pictures: list[SeenPicture]
+    documents: list[ReadPassage]
+
+
+class Document(BaseModel):
+    """A document, and the sentence of it that a reply leans on most."""
+
+    name: str
+    part: str
+    text: str
+    start: int
+    end: int
+
+
+class ErrorFields(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Error(BaseModel):
+    """An error, as OpenAI puts it."""
+
+    error: ErrorFields

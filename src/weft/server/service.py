@@ -1,0 +1,67 @@
+"""What the routes share: the engine, and what is kept for the next request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from weft.engine import Engine, EngineFull, Limits
+from weft.memory_cache import MemoryCache
+from weft.model import WeftModel
+from weft.server.conversation import Conversations
+from weft.server.explaining import Finished
+from weft.server.kept import Kept
+from weft.server.knowledge import KnowledgeFolder
+from weft.server.metrics import Metrics
+from weft.server.pictures import Pictures
+from weft.server.settings import Settings
+
+Result = TypeVar("Result")
+
+
+class Service:
+    """One model, served.
+
+    Args:
+        model: the model.
+        settings: the limits.
+
+    Attributes:
+        closing: whether the server is shutting down.
+    """
+
+    def __init__(self, model: WeftModel, settings: Settings) -> None:
+        model.memory_cache = MemoryCache(settings.cache_bytes)
+        self.model, self.settings = model, settings
+        self.knowledge = KnowledgeFolder(settings.knowledge)
+        pictures = Pictures(settings.hosts, settings.body_bytes, settings.pixels)
+        self.conversations = Conversations(settings, pictures, self.knowledge)
+        self.answers: Kept[Finished] = Kept(settings.answer_bytes, lambda finished: finished.bytes)
+        self.engine = Engine(model, Limits(rows=settings.rows, waiting=settings.waiting))
+        self.metrics = Metrics(self)
+        self.closing = False
+        self._beside = 0
+
+    async def beside(self, work: Callable[..., Result], *given: Any) -> Result:
+        """Run the model itself, beside the replies that are decoded.
+
+        Raises:
+            EngineFull: as much of this waits as conversations may.
+        """
+        if self._beside >= self.settings.waiting:
+            raise EngineFull(f"{self._beside} requests wait already; try again later.")
+        self._beside += 1
+        try:
+            return await asyncio.to_thread(self._alone, work, given)
+        finally:
+            self._beside -= 1
+
+    def _alone(self, work: Callable[..., Result], given: tuple[Any, ...]) -> Result:
+        with self.engine.using:
+            return work(self.model, *given)
+
+    def close(self) -> None:
+        """Stop; replies on their way end with an error."""
+        self.closing = True
+        self.engine.close()

@@ -1,0 +1,423 @@
+"""The server under load and under attack: what it takes, what it refuses, and that it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from served import asked, data_url, picture, serving, shown, small_model
+
+from weft.engine import Engine, Limits
+from weft.errors import WeftError
+from weft.fairness import FairQueue
+from weft.knowledge import KnowledgeBase
+from weft.server import Settings, create_app
+from weft.server import pictures as fetching
+from weft.server.kept import Kept
+from weft.server.settings import read_keys
+
+LONG = {"max_tokens": 900}
+"""A reply that takes seconds."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = small_model()
+    model.generation_config.eos_token_id = []  # replies go on until they are cut off
+    return model
+
+
+def status(client, **request) -> tuple[int, str | None]:
+    response = client.post("/v1/chat/completions", json=request)
+    return response.status_code, response.json().get("error", {}).get("code")
+
+
+def until(condition, seconds: float = 10.0) -> None:
+    """Wait for something."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_", "expected"),
+    [
+        ({"messages": 2}, {"messages": [{"role": "user", "content": "Hi"}] * 3}, (400, "too_much")),
+        ({"pictures": 1}, asked("What?", shown(0), shown(1)), (400, "too_much")),
+        ({"document_characters": 10}, asked("What?", {"type": "document", "text": "a" * 11}), (400, "too_much")),
+        ({"pixels": 500}, asked("What?", shown(0)), (400, "invalid_image")),
+        ({"reply_tokens": 5}, asked("What?", max_tokens=6), (400, "too_much")),
+        ({"body_bytes": 500}, asked("What?", shown(0)), (413, "request_too_large")),
+        ({"timeout": 0.3}, asked("What?", **LONG), (504, "timeout")),
+    ],
+)
+def test_what_is_too_much_is_refused(model, settings, request_, expected):
+    app = create_app(model, Settings(**settings))
+    with TestClient(app) as client:
+        assert status(client, **{"model": "weft", **request_}) == expected
+        assert status(client, **asked("Hi", max_tokens=2)) == (200, None)
+        until(lambda: app.state.service.engine.load == {"running": 0, "waiting": 0, "memory_bytes": 0})
+
+
+def test_body_without_a_length_is_cut_off(model):
+    with TestClient(create_app(model, Settings(body_bytes=1000))) as client:
+        endless = (b" " * 100 for _ in range(100))
+        response = client.post("/v1/chat/completions", content=endless, headers={"content-type": "application/json"})
+        assert response.status_code == 413 and response.json()["error"]["code"] == "request_too_large"
+
+
+def test_picture_that_claims_to_be_huge_is_not_decoded(model):
+    """A picture of 30,000 by 30,000 pixels in a few hundred bytes."""
+    head = bytearray(picture(0))
+    head[16:24] = (30_000).to_bytes(4, "big") * 2
+    head[29:33] = zlib.crc32(bytes(head[12:29])).to_bytes(4, "big")
+    with TestClient(create_app(model, Settings())) as client:
+        part = {"type": "image_url", "image_url": {"url": data_url(bytes(head))}}
+        response = client.post("/v1/chat/completions", json=asked("What?", part))
+        assert response.status_code == 400 and "pixels" in response.json()["error"]["message"]
+
+
+def test_time_limit_ends_a_stream_with_an_error(model):
+    with TestClient(create_app(model, Settings(timeout=0.5))) as client:
+        with client.stream("POST", "/v1/chat/completions", json=asked("What?", stream=True, **LONG)) as response:
+            lines = [line for line in response.iter_lines() if line]
+        assert response.status_code == 200 and len(lines) > 2
+        assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "timeout"
+
+
+def test_full_queue_says_when_to_come_again(model):
+    app = create_app(model, Settings(rows=1, waiting=1))
+    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        engine = app.state.service.engine
+        threads = [
+            threading.Thread(target=status, args=(client,), kwargs=asked("Hi", max_tokens=300)) for _ in range(2)
+        ]
+        threads[0].start()
+        until(lambda: engine.load["running"] == 1)
+        threads[1].start()
+        until(lambda: engine.load["waiting"] == 1)
+        response = client.post("/v1/chat/completions", json=asked("Hi"))
+        assert response.status_code == 429 and int(response.headers["retry-after"]) > 0
+        assert response.json()["error"]["code"] == "queue_full"
+        assert client.get("/ready").status_code == 503 and client.get("/health").status_code == 200
+        for thread in threads:
+            thread.join()
+        assert status(client, **asked("Hi")) == (200, None)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_client_that_goes_away_is_not_worked_for(model, stream):
+    app = create_app(model, Settings())
+    with serving(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        body = json.dumps(asked("Hi", stream=stream, **LONG)).encode()
+        lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", "content-type: application/json"]
+        head = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""])
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + body)
+            until(lambda: app.state.service.engine.load["running"] == 1)
+        until(lambda: app.state.service.engine.load["running"] == 0, 2)
+
+
+def test_clients_take_turns():
+    queue = FairQueue[str]()
+    for item in ("a1", "a2", "a3", "b1", "c1", "b2"):
+        queue.push(item[0], item)
+    assert len(queue) == 6
+    assert [queue.pop() for _ in range(6)] == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    with pytest.raises(KeyError):
+        queue.pop()
+
+
+def test_engine_serves_whoever_asks_little_between_whoever_asks_much(model):
+    async def run() -> list[str]:
+        ended = []
+        with Engine(model, Limits(rows=1)) as engine:
+
+            async def ask(client: str) -> None:
+                async for _ in engine.ask([{"role": "user", "content": "Hi"}], client=client):
+                    pass
+                ended.append(client)
+
+            many = [asyncio.create_task(ask("many")) for _ in range(12)]
+            await asyncio.sleep(0)
+            few = asyncio.create_task(ask("few"))
+            await asyncio.gather(few, *many)
+        return ended
+
+    # What has been read already goes first.
+    assert asyncio.run(run()).index("few") <= 7
+
+
+def test_contents_and_answers_make_room(model):
+    kept: Kept[bytes] = Kept(10, len)
+    for name, size in (("a", 4), ("b", 4), ("a", 5), ("c", 3)):
+        kept.put(name, b"x" * size)
+    assert kept.get("b") is None and kept.get("a") == b"xxxxx" and kept.bytes == 8 and kept.dropped == 1
+    kept.put("large", b"x" * 11)
+    assert len(kept) == 0 and kept.bytes == 0
+    with TestClient(create_app(model, Settings(content_bytes=30, answer_bytes=100))) as client:
+        ids = [client.post("/v1/memories", json={"text": f"Text number {n}."}).json()["id"] for n in range(3)]
+        request = asked("What?", {"type": "memory", "id": ids[0]})
+        assert status(client, **request) == (404, "memory_not_found")
+        assert status(client, **asked("What?", {"type": "memory", "id": ids[2]})) == (200, None)
+        found = [client.post("/v1/chat/completions", json=asked("Hi", max_tokens=2)).json()["id"] for _ in range(9)]
+        assert client.get(f"/v1/explanations/{found[0]}").status_code == 404
+        assert client.get(f"/v1/explanations/{found[-1]}").status_code == 200
+
+
+# Who may come in
+
+
+def test_keys_open_and_things_belong_to_them(model):
+    app = create_app(model, Settings(keys=("first", "sécond")))
+    with TestClient(app) as client:
+        for header in (None, "Bearer guess", "Bearer ", "Basic first", "first", "Bearer first sécond".encode()):
+            headers = {} if header is None else {"authorization": header}
+            for path in ("/v1/models", "/v1/knowledge", "/metrics", "/v1/explanations/x"):
+                response = client.get(path, headers=headers)
+                assert response.status_code == 401 and response.headers["www-authenticate"] == "Bearer"
+            assert client.post("/v1/chat/completions", json=asked("Hi"), headers=headers).status_code == 401
+        assert client.get("/health").status_code == client.get("/ready").status_code == 200
+        assert client.get("/").status_code == 200
+        first, second = ({"authorization": f"Bearer {key}".encode()} for key in ("first", "sécond"))
+        made = client.post("/v1/memories", json={"text": "A secret."}, headers=first).json()["id"]
+        request = asked("What?", {"type": "memory", "id": made})
+        assert client.post("/v1/chat/completions", json=request, headers=second).status_code == 404
+        found = client.post("/v1/chat/completions", json=request, headers=first).json()["id"]
+        assert client.get(f"/v1/explanations/{found}", headers=first).status_code == 200
+        assert client.get(f"/v1/explanations/{found}", headers=second).status_code == 404
+        assert client.post("/v1/memories", json={"text": "A secret."}, headers=second).json()["id"] != made
+
+
+def test_keys_come_from_options_a_file_and_the_environment(tmp_path, monkeypatch):
+    file = tmp_path / "keys.txt"
+    file.write_text("one\n\n  two \n", encoding="utf-8")
+    monkeypatch.setenv("WEFT_API_KEYS", "three, one")
+    assert read_keys(["four"], file) == ("four", "three", "one", "two")
+    monkeypatch.delenv("WEFT_API_KEYS")
+    assert read_keys([], None) == ()
+    file.write_text("\n", encoding="utf-8")
+    for wrong in (file, tmp_path / "missing.txt", tmp_path):
+        with pytest.raises(WeftError, match=wrong.name):
+            read_keys([], wrong)
+
+
+def test_pages_of_others_are_kept_out(model):
+    with TestClient(create_app(model, Settings())) as client:
+        asking = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+        response = client.options("/v1/chat/completions", headers=asking)
+        assert response.status_code == 405 and "access-control-allow-origin" not in response.headers
+        # A form or a script of another page can send text without asking first, but no JSON.
+        plain = client.post(
+            "/v1/chat/completions", content=json.dumps(asked("Hi")), headers={"content-type": "text/plain"}
+        )
+        assert plain.status_code == 400
+        policy = client.get("/").headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+    with TestClient(create_app(model, Settings(origins=("https://good.example",)))) as client:
+        response = client.options("/v1/models", headers={**asking, "origin": "https://good.example"})
+        assert response.headers["access-control-allow-origin"] == "https://good.example"
+        assert client.options("/v1/models", headers=asking).status_code == 400
+
+
+def test_log_holds_no_contents(model, caplog, monkeypatch):
+    app = create_app(model, Settings(keys=("opensesame",)))
+    with caplog.at_level(logging.DEBUG), TestClient(app, raise_server_exceptions=False) as client:
+        client.headers["authorization"] = "Bearer opensesame"
+        client.post("/v1/chat/completions", json=asked("swordfish", {"type": "document", "text": "swordfish"}))
+        client.post("/v1/chat/completions", json={"model": "swordfish", "messages": "swordfish"})
+        monkeypatch.setattr(app.state.service.conversations, "of", None)  # a fault of the server's own
+        assert status(client, **asked("swordfish")) == (500, "internal_error")
+    assert "a request failed" in caplog.text
+    assert "swordfish" not in caplog.text and "opensesame" not in caplog.text
+
+
+# Pictures from elsewhere
+
+
+class Web(BaseHTTPRequestHandler):
+    """Pictures, and what may come in their place."""
+
+    def do_GET(self):
+        if self.path.startswith("/to"):
+            self.send_response(302)
+            self.send_header("location", self.path.removeprefix("/to="))
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/missing" else 200)
+        self.end_headers()
+        if self.path == "/large":
+            self.wfile.write(b"x" * 50_000)
+        elif self.path == "/slow":
+            time.sleep(1.5)
+        else:
+            self.wfile.write(picture(0))
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def web():
+    server = HTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://localhost:{server.server_port}"
+    server.shutdown()
+
+
+def fetch(web: str, path: str, hosts: tuple[str, ...] = ("localhost",)) -> bytes:
+    return asyncio.run(fetching.Pictures(hosts, 20_000, 10_000).get(f"{web}{path}"))
+
+
+def test_picture_of_an_allowed_host_is_fetched(web, monkeypatch):
+    monkeypatch.setattr(fetching, "is_public", lambda address: True)
+    assert fetch(web, "/cat.png") == picture(0)
+    assert fetch(web, f"/to={web}/cat.png") == fetch(web, "/to=/cat.png") == picture(0)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/large", "bytes"),
+        ("/slow", "seconds"),
+        ("/missing", "404"),
+        ("/to=/to=/to=/to=/to=/cat.png", "sends on"),
+        ("/to=http://other.example/cat.png", "not fetched from 'other.example'"),
+        ("/to=file:///etc/passwd", "http"),
+        ("/to=", "sends on"),
+    ],
+)
+def test_what_an_allowed_host_sends_is_limited(web, path, reason, monkeypatch):
+    monkeypatch.setattr(fetching, "is_public", lambda address: True)
+    monkeypatch.setattr(fetching, "SECONDS", 1.0)
+    with pytest.raises(WeftError, match=reason):
+        fetch(web, path)
+
+
+def test_no_private_address_is_reached_whatever_its_name(web):
+    with pytest.raises(WeftError, match="public"):
+        fetch(web, "/cat.png")
+    port = web.rpartition(":")[2]
+    with pytest.raises(WeftError, match="public"):
+        fetch(f"http://127.0.0.1:{port}", "/cat.png", ("127.0.0.1",))
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1:248:1893:25c8:1946", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("192.168.0.1", False),
+        ("169.254.169.254", False),
+        ("0.0.0.0", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:10.0.0.1", False),
+    ],
+)
+def test_which_addresses_are_public(address, public):
+    assert fetching.is_public(address) is public
+
+
+# Coming and going
+
+SERVE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from served import small_model
+from weft.server import Settings, create_app
+from weft.server.running import serve
+model = small_model()
+model.generation_config.eos_token_id = []
+serve(create_app(model, Settings()), "127.0.0.1", 0)
+"""
+
+
+@pytest.fixture
+def process(request):
+    """A server in a process of its own, and its address."""
+    command = [sys.executable, "-c", SERVE, str(request.path.parent)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith("Weft serves on "))
+        yield process, line.split()[-1]
+        process.kill()
+
+
+def test_server_that_is_told_to_stop_finishes_and_takes_nothing_new(process):
+    running, url = process
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=asked("Hi", stream=True, **LONG), timeout=30) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        running.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{url}/health")
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert running.wait(20) == 0 or running.returncode == -signal.SIGTERM
+
+
+def test_server_that_is_killed_leaves_nothing_behind(process):
+    running, url = process
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=asked("Hi", stream=True, **LONG), timeout=30) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        running.kill()
+        with pytest.raises(httpx.TransportError):
+            list(lines)
+
+
+def test_names_that_lead_here_are_not_let_in(process):
+    """A page whose host was made to point at this machine can't call a server without keys."""
+    _, url = process
+    assert httpx.get(f"{url}/health").status_code == 200
+    assert httpx.get(f"{url}/health", headers={"host": "evil.example"}).status_code == 400
+
+
+INDEX = """
+import sys
+from weft.knowledge import KnowledgeBase
+print("go", flush=True)
+KnowledgeBase(sys.argv[1]).update()
+"""
+
+
+def test_index_can_be_read_after_its_update_was_killed(model, tmp_path):
+    base = tmp_path / "tales"
+    base.mkdir()
+    (base / "fox.txt").write_text("The fox sat in the snow.", encoding="utf-8")
+    KnowledgeBase(base).update()
+    for number in range(3000):
+        (base / f"{number}.txt").write_text(f"Tale number {number}. " * 20, encoding="utf-8")
+    for wait in (0.3, 1.0):
+        with subprocess.Popen([sys.executable, "-c", INDEX, str(base)], stdout=subprocess.PIPE) as update:
+            assert update.stdout is not None
+            update.stdout.readline()
+            time.sleep(wait)
+            update.kill()
+        with TestClient(create_app(model, Settings(knowledge=tmp_path))) as client:
+            found = client.post("/v1/chat/completions", json=asked("Where is the fox?", knowledge="tales", passages=1))
+            assert found.json()["choices"][0]["message"]["citations"][0]["name"] == "fox.txt"
