@@ -138,7 +138,7 @@ class _Linear:
 
 
 class Norm:
-    """RMS normalization (Zhang and Sennrich 2019), quick for a single row.
+    """RMS normalization (Zhang and Sennrich 2019), in one kernel, and the same for a row whatever rows are beside it.
 
     PyTorch has no kernel for it on a CPU, and computes it in eight calls. A row and its negative side by side have a
     mean of zero, and their layer normalization, for which there is a kernel, is the RMS normalization of the row.
@@ -154,9 +154,9 @@ class Norm:
 
     def __call__(self, x: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         width = len(self.weight)
-        if x.numel() > width or torch.compiler.is_compiling():  # a compiler makes one kernel of it by itself
+        if torch.compiler.is_compiling():  # which makes one kernel of it by itself
             return F.rms_norm(x, (width,), self.weight, self.eps)
-        return F.layer_norm(torch.cat((x, -x), -1), (2 * width,), self.twice, None, self.eps)[..., :width]
+        return F.layer_norm(torch.cat((x, -x), -1), (2 * width,), self.twice, None, self.eps)[..., :width].contiguous()
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,9 +304,11 @@ class Decoder:
         # Heads stand behind tokens where there is one, and in front of them where there are more.
         cosines, sines = (one[:, 0] if tokens == 1 else one for one in self._turn(places[:1] if even else places))
         first = tokens > 1 and held == tokens
-        mask = None
-        if not even or (tokens > 1 and not first):
-            mask = (torch.arange(held) <= places[..., None])[:, None]
+        mask, seen = None, held
+        if tokens == 1:
+            seen = -(-held // _STEP) * _STEP  # in whole steps, so that a row's sums do not depend on its neighbours
+        if not first:
+            mask = (torch.arange(seen) <= places[..., None])[:, None]
         rows = torch.arange(len(lengths))
 
         def write(block: Tensor, new: Tensor) -> None:
@@ -319,7 +321,7 @@ class Decoder:
             else:
                 block[rows[:, None], :, places] = new.transpose(1, 2)
 
-        return Step((len(lengths), tokens), cosines, sines, mask, write, held, first)
+        return Step((len(lengths), tokens), cosines, sines, mask, write, seen, first)
 
     def one_token(self, places: Int[Tensor, " B"], room: int) -> Step:
         """A step of one token a row, in shapes that do not depend on where the rows stand.

@@ -104,7 +104,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:
         messages = {404: f"There is no {request.url.path}.", 405: f"{request.url.path} takes no {request.method}."}
-        return ApiError(error.status_code, messages.get(error.status_code, str(error.detail))).response()
+        response = ApiError(error.status_code, messages.get(error.status_code, str(error.detail))).response()
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(WeftError)
     async def ours(_: Request, error: WeftError) -> JSONResponse:

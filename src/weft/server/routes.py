@@ -8,9 +8,10 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from weft.engine import EngineClosed
 from weft.memory import ReadMemory
 from weft.model import WeftModel
 from weft.server.conversation import Part
@@ -142,14 +143,14 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/ready", summary="Whether it takes requests")
-async def ready(request: Request) -> JSONResponse:
+async def ready(request: Request) -> dict[str, str]:
     """503 while it shuts down, or as many requests wait as may. Open to everyone."""
     service = service_of(request)
     if service.closing:
-        return JSONResponse({"status": "closing"}, 503)
+        raise EngineClosed
     if service.engine.load["waiting"] >= service.settings.waiting:
-        return JSONResponse({"status": "full"}, 503, {"Retry-After": "2"})
-    return JSONResponse({"status": "ready"})
+        raise ApiError(503, "As many requests wait as may; try again later.", "queue_full", retry=2)
+    return {"status": "ready"}
 
 
 @router.get("/metrics", summary="How it does, for Prometheus", response_class=Response)

@@ -17,7 +17,7 @@ MAX_LOGPROBS = 20
 
 
 class _Given(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
 
 class TextPart(_Given):
