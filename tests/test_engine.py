@@ -13,6 +13,7 @@ from families import language_model
 from PIL import Image
 from woven import begin_tokenizer, open_weave, tokenizer, woven
 
+from weft.batching import SideBySide
 from weft.decoder import TextCache
 from weft.engine import Engine, EngineFull, Limits
 from weft.errors import DataError, PictureError, WeftError
@@ -87,9 +88,24 @@ def test_prompts_that_begin_alike_compute_their_beginning_once(model, monkeypatc
 
         engine._texts._decoder = Counted()
         assert engine.generate_batch([CONVERSATIONS[0]], max_tokens=12) == first
-    prompt = prompt_of(model, CONVERSATIONS[0])
-    head = int(prompt.memories[0].placement.starts)
-    assert computed[0] == len(prompt.tokens) - head and head > 10
+        assert computed[0] == len(prompt_of(model, CONVERSATIONS[0]).tokens) - 8
+        computed.clear()
+        engine.generate_batch([asked("y" * 100)], max_tokens=2)
+        assert computed[:4] == [8, 16, 32, 53]  # up to 16, 32 and 64 tokens, and the rest of 117
+
+
+def test_reply_does_not_depend_on_what_was_asked_before():
+    """Bit for bit, also where a short text is multiplied by other weights than a long one."""
+    made = packed()
+    prompts = [prompt_of(made, asked(text)) for text in ("x" * 40, "x" * 60, "x" * 60 + "y" * 9)]
+
+    def logits(texts: SideBySide, prompt) -> torch.Tensor:
+        return texts.read(prompt)[1]
+
+    with torch.inference_mode():
+        warm = SideBySide(made, made.plain.get())
+        for prompt in [*prompts, *reversed(prompts)]:
+            assert torch.equal(logits(warm, prompt), logits(SideBySide(made, made.plain.get()), prompt))
 
 
 @torch.inference_mode()
@@ -306,12 +322,17 @@ def test_five_hundred_requests_come_and_go_and_leave_nothing(model):
     assert not [one for one in gc.get_objects() if type(one) is TextCache and len(one.lengths) > 1]
 
 
-def test_reply_is_the_same_bit_for_bit_whoever_else_is_in_the_batch():
-    """Also in bfloat16 over packed weights, where a word may hang on the last bit."""
+def packed():
+    """A model in bfloat16 over packed weights, where a word may hang on the last bit."""
     base = language_model("llama", hidden_size=64, intermediate_size=128, head_dim=16, max_position_embeddings=512)
     made = woven(base.bfloat16(), dtype=torch.bfloat16)
     made.processor = WeftProcessor(tokenizer(), made.encoder(), system_prompt="")
     made.plain = PlainDecoder(made, "int8")
+    return made
+
+
+def test_reply_is_the_same_bit_for_bit_whoever_else_is_in_the_batch():
+    made = packed()
     decoder, weaves = made.plain.get(), made.plain.weaves()
     texts = [asked("Hi?", image(0)), asked("a" * 150), asked("And you", image(1), image(2)), asked("b" * 70)]
     prompts = [prompt_of(made, one) for one in texts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 
 import numpy as np
@@ -299,6 +300,15 @@ def test_knowledge_base_is_asked_by_name_and_its_documents_open(client):
     opened = client.get(f"/v1/explanations/{found['id']}/documents/{first['document']}").json()
     assert opened["name"] == "fox.txt" and opened["text"] == STORY
     assert opened["text"][opened["start"] : opened["end"]] == first["quote"]
+
+
+def test_knowledge_base_that_is_damaged_does_not_tell_where_it_lies(model, bases, tmp_path):
+    shutil.copytree(bases / "tales", tmp_path / "tales")
+    (tmp_path / "tales" / ".weft" / "published").write_text("garbage", encoding="utf-8")
+    with TestClient(create_app(model, Settings(knowledge=tmp_path))) as client:
+        response = client.post("/v1/chat/completions", json=asked("fox", knowledge="tales"))
+        assert response.status_code == 503 and str(tmp_path) not in response.text
+        assert response.json()["error"]["code"] == "knowledge_unavailable"
 
 
 def test_answer_that_no_document_holds_is_refused(client, model, monkeypatch):

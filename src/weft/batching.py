@@ -24,7 +24,7 @@ from weft.search import Prompt, read_prompt
 
 PREFIXES = 8
 """Beginnings of prompts that are kept."""
-SHORTEST_PREFIX = 4
+SHORTEST_PREFIX = 8
 """Tokens below which a common beginning is not worth keeping."""
 
 
@@ -62,6 +62,10 @@ def texts_of(model: WeftModel, using: threading.Lock) -> Texts:
 class SideBySide:
     """Texts over a plain decoder, in one batch.
 
+    The beginning of a prompt is computed in pieces, cut at 8, 16, 32, ... tokens, and kept. Since every prompt is cut
+    at the same places, a beginning that is known is bit for bit what would be computed anew: what is replied does not
+    depend on what was asked before.
+
     Args:
         model: the woven model.
         decoder: its decoder.
@@ -77,9 +81,7 @@ class SideBySide:
     def read(self, prompt: Prompt) -> tuple[tuple[Prompt, TextCache], Float[Tensor, "1 V"]]:
         """See :class:`Texts`."""
         own = self._beginning(prompt)
-        logits = read_prompt(self._decoder, self._weaves, prompt, own)
-        self._remember(prompt, own)
-        return (prompt, own), logits
+        return (prompt, own), read_prompt(self._decoder, self._weaves, prompt, own)
 
     def join(self, read: tuple[Prompt, TextCache]) -> None:
         """See :class:`Texts`."""
@@ -104,23 +106,25 @@ class SideBySide:
             self._cache = TextCache(self._decoder)
 
     def _beginning(self, prompt: Prompt) -> TextCache:
-        """A cache that holds what is known of a prompt's beginning."""
-        head = _before_memories(prompt)
-        for known in sorted(self._prefixes, key=len, reverse=True):
-            shared = next(
-                (n for n, (a, b) in enumerate(zip(known, head, strict=False)) if a != b), min(len(known), len(head))
-            )
-            if shared >= SHORTEST_PREFIX:
-                self._prefixes.move_to_end(known)
-                return self._prefixes[known].first(min(shared, len(prompt.tokens) - 1))
-        return TextCache(self._decoder, 1)
-
-    def _remember(self, prompt: Prompt, cache: TextCache) -> None:
-        head = _before_memories(prompt)
-        if len(head) >= SHORTEST_PREFIX and head not in self._prefixes:
-            self._prefixes[head] = cache.first(len(head))
+        """A cache that holds a prompt's beginning, as far as that goes in whole pieces."""
+        head = _before_memories(prompt)[: len(prompt.tokens) - 1]
+        cuts = (SHORTEST_PREFIX << power for power in range(32))
+        beginnings = [head[:cut] for cut in cuts if cut <= len(head)]
+        own = TextCache(self._decoder, 1)
+        for beginning in reversed(beginnings):
+            holder = next((one for one in self._prefixes if one[: len(beginning)] == beginning), None)
+            if holder is not None:
+                self._prefixes.move_to_end(holder)
+                own = self._prefixes[holder].first(len(beginning))
+                break
+        missing = [one for one in beginnings if len(one) > own.lengths[0]]
+        for beginning in missing:
+            self._decoder(torch.tensor([beginning[own.lengths[0] :]]), own)
+        if missing:
+            self._prefixes[missing[-1]] = own.first(len(missing[-1]))
             while len(self._prefixes) > PREFIXES:
                 self._prefixes.popitem(last=False)
+        return own
 
 
 def _before_memories(prompt: Prompt) -> tuple[int, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from weft.errors import WeftError
 from weft.memory import content_hash
 from weft.server.errors import ApiError
 from weft.server.kept import Kept
@@ -14,6 +16,8 @@ from weft.server.knowledge import KnowledgeFolder
 from weft.server.pictures import Pictures
 from weft.server.schemas import ChatRequest, DocumentPart, ImagePart, MemoryPart, Message, TextPart
 from weft.server.settings import Settings
+
+log = logging.getLogger("weft.server")
 
 Part = dict[str, Any]
 """A part of a message as :mod:`weft.rendering` takes it; a document also says where its text came from."""
@@ -137,7 +141,12 @@ class Conversations:
         content = conversation.messages[-1]["content"]
         question = " ".join(part["text"] for part in content if part["type"] == "text")
         base = self.knowledge.base(name)
-        found = await asyncio.to_thread(base.search, question, limit=request.passages)
+        try:
+            found = await asyncio.to_thread(base.search, question, limit=request.passages)
+        except WeftError as error:  # which names folders of the server
+            log.error("the knowledge base %s can't be searched: %s", name, error)
+            message = f"The knowledge base {name!r} can't be searched now; the server's log says why."
+            raise ApiError(503, message, "knowledge_unavailable", "knowledge") from None
         passages: list[Part] = [
             {
                 "type": "document",
