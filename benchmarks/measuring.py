@@ -73,8 +73,8 @@ def compare(title: str, unit: str, times: dict[str, list[float]], *, rate: bool 
     return {"title": title, "rows": rows, "higher is better": rate}
 
 
-def setting(threads: int, repeats: int) -> str:
-    """The machine and the versions, for the head of the table."""
+def machine() -> str:
+    """The processor and the versions, for the head of a table."""
     file = Path("/proc/cpuinfo")
     about = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line) if file.is_file() else {}
     fields = {name.strip(): value.strip() for name, value in about.items()}
@@ -84,12 +84,15 @@ def setting(threads: int, repeats: int) -> str:
         fields.get("model name", platform.machine()),
         " ".join(vectors) or torch.backends.cpu.get_cpu_capability(),
         f"bfloat16 {native}",
-        f"{threads} threads",
         f"torch {torch.__version__}",
         f"Python {platform.python_version()}",
-        f"{repeats} rounds",
     ]
     return ", ".join(parts)
+
+
+def setting(threads: int, repeats: int) -> str:
+    """The same, and how it was measured."""
+    return f"{machine()}, {threads} threads, {repeats} rounds"
 
 
 def table(sections: list[dict[str, Any]]) -> str:

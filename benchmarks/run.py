@@ -37,9 +37,9 @@ ROOT = Path(__file__).parents[1]
 
 def together(repeats: int) -> dict[str, Any]:
     """Tokens a second of 16 requests about 16 photos that have been read: at once, and one after another."""
-    model, photo = weft.load(), weft.load_image(CAT)
+    photo = weft.load_image(CAT)
     asked = [asking(photo.crop((index, index, photo.width - 16, photo.height - 16))) for index in range(16)]
-    with Engine(model) as engine:
+    with Engine(weft.load) as engine:
         ends, engine._ends = engine._ends, set()  # replies of the same length on both sides
         assert ends
 

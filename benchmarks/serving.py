@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from measuring import machine
 from PIL import Image
 
 import weft
@@ -293,6 +294,7 @@ def figures(load: Load, taken: float, held: list[float]) -> dict[str, Any]:
     """What is told of a load."""
     done = sum(load.counts.values())
     quarter = max(1, len(held) // 4)
+    grown = [round(max(held[: quarter * n])) for n in (1, 2, 3, 4)]
     return {
         "requests": done,
         "seconds": round(taken, 1),
@@ -300,7 +302,7 @@ def figures(load: Load, taken: float, held: list[float]) -> dict[str, Any]:
         "tokens a second": round(load.tokens / taken, 1),
         "time to first token, median, s": round(quantile(load.first_tokens, 0.5), 3),
         "time to first token, 95th percentile, s": round(quantile(load.first_tokens, 0.95), 3),
-        "resident, MB, at the end of each quarter": [round(max(held[: quarter * n])) for n in (1, 2, 3, 4)],
+        **({"resident at most, MB, up to each quarter": grown} if any(held) else {}),
         "by kind": {f"{kind}: {end}": count for (kind, end), count in sorted(load.counts.items())},
         "other words than alone": load.wrong[:5],
     }
@@ -353,7 +355,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, weft_serve(Path(folder)) as (_, url):
         result["chats, weft serve"] = asyncio.run(chats(url, "weft", options))
     part = str(resolve("smollm2-135m-instruct").path)
-    batching = "--continuous-batching --attn-implementation paged|sdpa --cb-num-blocks 512 --cb-max-batch-tokens 512"
+    batching = "--continuous-batching --attn-implementation sdpa --cb-num-blocks 512 --cb-max-batch-tokens 512"
     for name, flags in {"": "", ", continuous batching": batching}.items():
         name = f"chats, transformers serve{name}"
         with transformers_serve(8765, "--dtype", "bfloat16", *flags.split()) as (_, url):
@@ -363,6 +365,51 @@ def main() -> None:
                 result[name] = {"failed": f"{type(error).__name__}: {error}"}
     print(json.dumps(result, indent=2))
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    options.out.with_suffix(".md").write_text(table(result, options.clients), encoding="utf-8")
+
+
+def table(result: dict[str, Any], clients: int) -> str:
+    """The figures in Markdown."""
+    soaked, mine = result["soak"], result["chats, weft serve"]
+    held = ", ".join(map(str, soaked["resident at most, MB, up to each quarter"]))
+    others = sum(count for kind, count in soaked["by kind"].items() if "other words" in kind)
+    lines = [
+        "# Serving",
+        "",
+        f"Made by `python benchmarks/serving.py` with {clients} clients beside the server on {os.cpu_count()} cores: "
+        f"{machine()}.",
+        "",
+        "A mixed load on `weft serve`: captions, follow-up questions, answers from a knowledge base, chats, clients "
+        "that leave, and pictures that are broken or too large.",
+        "",
+        "| what | figure |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in soaked.items() if not isinstance(value, (dict, list))),
+        f"| resident at most, MB, up to each quarter | {held} |",
+        f"| replies in other words than those given alone | {others} |",
+        "",
+        "| kind and how it ended | requests |",
+        "|---|---|",
+        *(f"| {name} | {count} |" for name, count in soaked["by kind"].items()),
+        "",
+        f"Chats of up to {LONGEST} tokens, the same to each server, over the same language model.",
+        "",
+        "| server | requests/s | tokens/s | first token, median, s | 95th percentile, s | weft serve / this one |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in result.items():
+        if not name.startswith("chats"):
+            continue
+        if "failed" in one:
+            lines.append(f"| {name} | {one['failed']} | | | | |")
+            continue
+        ratio = mine["requests a second"] / one["requests a second"]
+        first = [one[f"time to first token, {which}, s"] for which in ("median", "95th percentile")]
+        lines.append(
+            f"| {name.removeprefix('chats, ')} | {one['requests a second']} | {one['tokens a second']} | {first[0]} | "
+            f"{first[1]} | {ratio:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

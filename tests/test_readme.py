@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from families import language_model
+from served import serving
 from transformers import SiglipVisionConfig, SiglipVisionModel, ViTImageProcessorPil
 from typer.testing import CliRunner
 from woven import tokenizer
 
 from weft.cli import app
+from weft.images import load_image
+from weft.knowledge import KnowledgeBase
+from weft.server import Settings, create_app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
-TAKES_LONG = ("train", "evaluate", "data", "pull", "--model")
-"""Commands with these words need data or hours."""
+OVER_HTTP = "from openai import"
+TAKES_LONG = ("train", "evaluate", "data", "pull", "serve", "--model")
+"""Commands with these words need data or hours, or go on until they are stopped."""
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +67,28 @@ def test_python_blocks_run_one_after_the_other(place, monkeypatch, shipped_model
     monkeypatch.setattr(shipped_model, "memory_cache", shipped_model.memory_cache)
     tensors = {name: torch.randn(1, 4, 16) for name in ("query", "key", "value")}
     names = {**tensors, "mask": torch.ones(4, 4, dtype=torch.bool), "v": torch.randn(9, 768), "t": torch.randn(5, 512)}
-    for text in PYTHON:
+    for text in (one for one in PYTHON if OVER_HTTP not in one):
         exec(compile(_with_a_word_that_was_said(text), "README.md", "exec"), names)
+
+
+def test_examples_over_http_run(place, monkeypatch, shipped_model, tmp_path):
+    """Those of the README, and all of the API's page, one after the other."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(shipped_model, "memory_cache", shipped_model.memory_cache)
+    shutil.copytree(ROOT / "examples" / "stories", tmp_path / "stories", ignore=shutil.ignore_patterns(".*"))
+    KnowledgeBase(tmp_path / "stories").update()
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    blocks = [one for one in PYTHON if OVER_HTTP in one] + re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (curl,) = re.findall(r"^\$ curl .*$", page, re.MULTILINE)
+    names: dict = {}
+    with serving(create_app(shipped_model, Settings(knowledge=tmp_path))) as url:
+        for text in blocks:
+            exec(compile(text.replace("http://127.0.0.1:8000", url), "api.md", "exec"), names)
+        said = subprocess.run(
+            shlex.split(curl.removeprefix("$ ").replace("http://127.0.0.1:8000", url)), capture_output=True
+        )
+    assert json.loads(said.stdout)["choices"][0]["message"]["content"]
+    assert load_image(place / "heatmap.png").size == load_image(place / "cat.jpg").size
 
 
 def _with_a_word_that_was_said(text: str) -> str:

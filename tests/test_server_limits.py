@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -12,7 +13,9 @@ import sys
 import threading
 import time
 import zlib
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
@@ -356,15 +359,21 @@ serve(create_app(model, Settings()), "127.0.0.1", 0)
 """
 
 
-@pytest.fixture
-def process(request):
+@contextmanager
+def started():
     """A server in a process of its own, and its address."""
-    command = [sys.executable, "-c", SERVE, str(request.path.parent)]
+    command = [sys.executable, "-c", SERVE, str(Path(__file__).parent)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if line.startswith("Weft serves on "))
         yield process, line.split()[-1]
         process.kill()
+
+
+@pytest.fixture
+def process():
+    with started() as server:
+        yield server
 
 
 def test_server_that_is_told_to_stop_finishes_and_takes_nothing_new(process):
@@ -380,14 +389,32 @@ def test_server_that_is_told_to_stop_finishes_and_takes_nothing_new(process):
     assert running.wait(20) == 0 or running.returncode == -signal.SIGTERM
 
 
-def test_server_that_is_killed_leaves_nothing_behind(process):
-    running, url = process
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=asked("Hi", stream=True, **LONG), timeout=30) as reply:
-        lines = reply.iter_lines()
-        next(lines)
+def test_server_that_is_killed_under_load_starts_again_and_says_the_same():
+    request = asked("Hi", max_tokens=300)
+
+    def ask(url: str) -> str:
+        reply = httpx.post(f"{url}/v1/chat/completions", json=request, timeout=60).json()
+        return reply["choices"][0]["message"]["content"]
+
+    with started() as (running, url):
+        expected, failed = ask(url), []
+
+        def load() -> None:
+            try:
+                ask(url)
+            except httpx.TransportError as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=load) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        until(lambda: "weft_replies_running 8.0" in httpx.get(f"{url}/metrics").text)
         running.kill()
-        with pytest.raises(httpx.TransportError):
-            list(lines)
+        for thread in threads:
+            thread.join()
+        assert len(failed) == 8
+    with started() as (_, url):
+        assert ask(url) == expected
 
 
 def test_names_that_lead_here_are_not_let_in(process):
@@ -421,3 +448,40 @@ def test_index_can_be_read_after_its_update_was_killed(model, tmp_path):
         with TestClient(create_app(model, Settings(knowledge=tmp_path))) as client:
             found = client.post("/v1/chat/completions", json=asked("Where is the fox?", knowledge="tales", passages=1))
             assert found.json()["choices"][0]["message"]["citations"][0]["name"] == "fox.txt"
+
+
+# The command
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "weft", "serve", *words], capture_output=True, text=True, timeout=60, env=environment
+    )
+
+
+def test_command_that_can_not_serve_says_why(tmp_path, shipped_model):
+    (tmp_path / "keys.txt").write_text("", encoding="utf-8")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for words, reason in (
+            (["--port", port], port),
+            (["--host", "no-such-address.invalid"], "no-such-address.invalid"),
+            (["--knowledge", str(tmp_path)], "weft index"),
+            (["--knowledge", str(tmp_path / "missing")], "missing"),
+            (["--api-key-file", str(tmp_path / "keys.txt")], "keys.txt"),
+            (["--model", str(tmp_path / "none")], "none"),
+        ):
+            failed = command(*words)
+            assert failed.returncode == 1 and "Traceback" not in failed.stderr, failed.stderr
+            assert reason in failed.stderr.splitlines()[-1]
+    assert command("--port", "99999").returncode == 2
+
+
+def test_open_address_without_keys_is_warned_of(tmp_path):
+    """The folder of knowledge bases is missing, so that nothing is really opened."""
+    for words, warned in (([], True), (["--api-key", "a"], False)):
+        told = command("--host", "0.0.0.0", "--knowledge", str(tmp_path / "missing"), *words).stderr
+        assert ("is open to everyone" in told) is warned

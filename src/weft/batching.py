@@ -7,7 +7,6 @@ transformers compute one text after another. :func:`texts_of` chooses.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -48,15 +47,10 @@ class Texts(Protocol):
         ...
 
 
-def texts_of(model: WeftModel, using: threading.Lock) -> Texts:
-    """What continues texts with a model, as fast as that model allows.
-
-    Args:
-        model: the woven model.
-        using: held by whoever runs the language model as transformers does.
-    """
+def texts_of(model: WeftModel) -> Texts:
+    """What continues texts with a model, as fast as that model allows."""
     decoder = model.plain.get()
-    return InTurn(model, using) if decoder is None else SideBySide(model, decoder)
+    return InTurn(model) if decoder is None else SideBySide(model, decoder)
 
 
 class SideBySide:
@@ -149,11 +143,10 @@ class InTurn:
 
     Args:
         model: the woven model.
-        using: held while it computes.
     """
 
-    def __init__(self, model: WeftModel, using: threading.Lock) -> None:
-        self._model, self._using = model, using
+    def __init__(self, model: WeftModel) -> None:
+        self._model = model
         self._texts: list[_Text] = []
 
     def read(self, prompt: Prompt) -> tuple[_Text, Float[Tensor, "1 V"]]:
@@ -184,7 +177,6 @@ class InTurn:
     def _compute(self, text: _Text, **step: Any) -> Float[Tensor, "1 V"]:
         """Logits of the next word, by the steps of transformers' ``generate``."""
         inputs = self._model.prepare_inputs_for_generation(text.ids, **step, **text.carried)
-        with self._using:
-            output = self._model(**inputs, return_dict=True)
+        output = self._model(**inputs, return_dict=True)
         text.carried = self._model._update_model_kwargs_for_generation(output, text.carried, is_encoder_decoder=False)
         return output.logits[:, -1].float().cpu()

@@ -35,7 +35,7 @@ def serve(
     cors_origin: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="An origin whose pages may call the API; none by default.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Replies that are decoded side by side.")] = 16,
+    rows: Annotated[int, typer.Option(min=1, help="Replies that are decoded side by side.")] = 32,
     waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait; others get status 429.")] = 64,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a request may take.")] = 120.0,
     cache: Annotated[int, typer.Option(min=0, metavar="MB", help="Read memories that are kept, in megabytes.")] = 256,
@@ -76,4 +76,4 @@ def serve(
         cache_bytes=cache * MEGABYTES,
     )
     print("weft: loading the model", file=sys.stderr, flush=True)
-    run(create_app(load(model), settings), host, port)
+    run(create_app(lambda: load(model), settings), host, port)

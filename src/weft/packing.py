@@ -28,7 +28,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 NATIVE = multiplies_bfloat16(torch.device("cpu"))
 """Whether this processor does."""
-FEW = 24 if NATIVE else sys.maxsize
+FEW = 32 if NATIVE else sys.maxsize
 """Tokens up to which packed weights are faster than the weights as they are: from there on computing takes longer."""
 GROUP = 32
 """Weights of a row that share a scale and a least value, of 4 bits each."""

@@ -6,7 +6,7 @@ of them holds, and hands on the tokens of the responses with their log-probabili
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _PLAIN_OPTIONS = {"bad_words_ids"}
 """Options for ``generate`` that the plain decoder knows as well."""
+
+PORTION = 4
+"""Pictures or passages of a conversation that are read at once."""
 
 Held = Sequence[tuple[int, int]]
 """Items of a memory that a prompt holds, each with the token of the prompt from which on it may be seen."""
@@ -132,7 +135,6 @@ def _searched(
     return [Response(one.tokens, _words(model, one.tokens), one.total) for one in found]
 
 
-@torch.inference_mode()
 def prompt_of(model: WeftModel, messages: Messages, top_memory: int | None = None) -> Prompt:
     """A conversation as a prompt that has read its pictures and documents; what was read before is not read again.
 
@@ -146,6 +148,20 @@ def prompt_of(model: WeftModel, messages: Messages, top_memory: int | None = Non
         PictureError: a picture can't be read.
         WeftError: the model has no processor, or no weave that reads what a message holds.
     """
+    portions = reading(model, messages, top_memory)
+    while True:
+        try:
+            next(portions)
+        except StopIteration as done:
+            return done.value
+
+
+@torch.inference_mode()
+def reading(model: WeftModel, messages: Messages, top_memory: int | None = None) -> Generator[None, None, Prompt]:
+    """The same, with a stop after each portion of pictures or passages, for whoever has other work to do meanwhile.
+
+    Arguments, result and errors as for :func:`prompt_of`.
+    """
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     if not messages or messages[-1].get("role") != "user":
@@ -155,13 +171,17 @@ def prompt_of(model: WeftModel, messages: Messages, top_memory: int | None = Non
     placed: list[BatchMemory | None] = []
     sources: list[tuple[tuple[Any, int], ...]] = []
 
-    def add(read: ReadMemory, items: Held, owners: Sequence[int]) -> None:
+    def add(reads: Sequence[ReadMemory], items: Held, owners: Sequence[int]) -> None:
+        read = ReadMemory.concatenate(reads)
         placed.append(_placed_alone(model, read, items, top_memory))
         sources.append(tuple(zip(read.sources, owners, strict=True)))
 
     if rendered.pictures:
-        reads = model.read_pictures(rendered.pictures)
-        add(ReadMemory.concatenate(reads), list(enumerate(tokenized.columns)), range(len(reads)))
+        reads: list[ReadMemory] = []
+        for start in range(0, len(rendered.pictures), PORTION):
+            reads += model.read_pictures(rendered.pictures[start : start + PORTION])
+            yield
+        add(reads, list(enumerate(tokenized.columns)), range(len(reads)))
     if rendered.documents:
         encoder = model.encoder(model.weave_that_reads("texts").name)
         cut = [
@@ -171,7 +191,11 @@ def prompt_of(model: WeftModel, messages: Messages, top_memory: int | None = Non
         ]
         if cut:
             pieces, columns, owners = zip(*cut, strict=True)
-            add(model.read_texts(pieces), list(enumerate(columns)), owners)
+            reads = []
+            for start in range(0, len(pieces), PORTION):
+                reads.append(model.read_texts(pieces[start : start + PORTION]))
+                yield
+            add(reads, list(enumerate(columns)), owners)
     memories = tuple(memory for memory in placed if memory is not None)
     return Prompt(tokenized.ids, memories, tuple(sources))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from mimetypes import guess_type
@@ -21,15 +21,15 @@ from weft.server.service import Service
 from weft.server.settings import Settings
 
 
-def create_app(model: WeftModel, settings: Settings | None = None) -> FastAPI:
+def create_app(model: WeftModel | Callable[[], WeftModel], settings: Settings | None = None) -> FastAPI:
     """An application that serves a model; any ASGI server runs it.
 
     Args:
-        model: the model.
+        model: the model; or what loads it, as ``weft.load``, which makes it faster on a CPU (see :class:`weft.Engine`).
         settings: whom it serves, from what, and how much of it.
 
     Raises:
-        WeftError: the folder of knowledge bases holds none.
+        WeftError: the folder of knowledge bases holds none, or the model can't be loaded.
     """
     settings = settings or Settings()
     service = Service(model, settings)

@@ -54,7 +54,7 @@ class _Asked:
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def cancel(self) -> None:
+    def end(self) -> None:
         """Stop what has not ended, and count all of it."""
         for reply, watch in zip(self.replies, self.watches, strict=True):
             reply.cancel()
@@ -96,7 +96,7 @@ async def chat_completions(body: ChatRequest, request: Request, owner: str = Dep
         raise ApiError(404, message, "model_not_found", "model")
     conversation = await service.conversations.of(body, owner)
     client = f"{owner}/{body.user or (request.client.host if request.client else '')}"
-    asked = _Asked(service, body, conversation, owner, [], [])
+    asked, streams = _Asked(service, body, conversation, owner, [], []), False
     try:
         for index in range(body.n):
             sampling = _sampling(body, service.settings.reply_tokens, index)
@@ -107,10 +107,13 @@ async def chat_completions(body: ChatRequest, request: Request, owner: str = Dep
             return await _while_waited_for(request, _whole(asked))
         events = _events(asked)
         first = await anext(events)  # what is wrong with the request has its status only until the stream begins
-        return _Stream(first, events)
+        streams = True
+        return _Stream(asked, first, events)
     except Exception as error:
-        asked.cancel()
         raise api_error(error) from error
+    finally:
+        if not streams:
+            asked.end()
 
 
 def _sampling(body: ChatRequest, most: int, index: int) -> Sampling:
@@ -155,11 +158,8 @@ async def _whole(asked: _Asked) -> Completion:
             index=index, message=message, logprobs=_logprobs(asked, asked.replies[index].said), finish_reason=end
         )
 
-    try:
-        with anyio.fail_after(asked.service.settings.timeout):
-            choices = await asyncio.gather(*map(choice, range(len(asked.replies))))
-    finally:
-        asked.cancel()
+    with anyio.fail_after(asked.service.settings.timeout):
+        choices = await asyncio.gather(*map(choice, range(len(asked.replies))))
     return Completion(
         id=asked.id, created=asked.created, model=asked.request.model, choices=choices, usage=asked.usage()
     )
@@ -204,14 +204,13 @@ async def _events(asked: _Asked) -> AsyncIterator[str]:
     finally:
         for task in tasks:
             task.cancel()
-        asked.cancel()
 
 
 class _Stream(StreamingResponse):
     """A stream whose first event has come; it ends its replies however it ends itself."""
 
-    def __init__(self, first: str, events: AsyncIterator[str]) -> None:
-        self._first, self._events = first, events
+    def __init__(self, asked: _Asked, first: str, events: AsyncIterator[str]) -> None:
+        self._asked, self._first, self._events = asked, first, events
         super().__init__(self._all(), media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -220,6 +219,7 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self._events.aclose()  # type: ignore[attr-defined]
+            self._asked.end()
 
     async def _all(self) -> AsyncIterator[str]:
         try:

@@ -61,7 +61,8 @@ def serve(app: FastAPI, host: str, port: int) -> None:
     Raises:
         WeftError: the address can't be listened on.
     """
-    if is_loopback(host):
+    service: Service = app.state.service
+    if is_loopback(host) and not service.settings.keys:
         # A page whose host's name was made to lead here is not let in: its requests name that host.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host])
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -73,7 +74,7 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         listening.close()
         raise WeftError(f"{host}:{port} can't be listened on ({error.strerror or error}); choose another.") from None
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(GRACE) + 5)
-    _Server(config, app.state.service).run(sockets=[listening])
+    _Server(config, service).run(sockets=[listening])
 
 
 def is_loopback(host: str) -> bool:

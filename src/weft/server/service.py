@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from weft.engine import Engine, EngineFull, Limits
+from weft.engine import Engine, Limits
 from weft.memory_cache import MemoryCache
 from weft.model import WeftModel
 from weft.server.conversation import Conversations
@@ -24,42 +24,31 @@ class Service:
     """One model, served.
 
     Args:
-        model: the model.
+        model: the model, or what loads it.
         settings: the limits.
 
     Attributes:
         closing: whether the server is shutting down.
     """
 
-    def __init__(self, model: WeftModel, settings: Settings) -> None:
-        model.memory_cache = MemoryCache(settings.cache_bytes)
-        self.model, self.settings = model, settings
-        self.knowledge = KnowledgeFolder(settings.knowledge)
+    def __init__(self, model: WeftModel | Callable[[], WeftModel], settings: Settings) -> None:
+        self.settings, self.knowledge = settings, KnowledgeFolder(settings.knowledge)
         pictures = Pictures(settings.hosts, settings.body_bytes, settings.pixels)
         self.conversations = Conversations(settings, pictures, self.knowledge)
         self.answers: Kept[Finished] = Kept(settings.answer_bytes, lambda finished: finished.bytes)
         self.engine = Engine(model, Limits(rows=settings.rows, waiting=settings.waiting))
+        self.model = self.engine.model
+        self.model.memory_cache = MemoryCache(settings.cache_bytes)
         self.metrics = Metrics(self)
         self.closing = False
-        self._beside = 0
 
     async def beside(self, work: Callable[..., Result], *given: Any) -> Result:
-        """Run the model itself, beside the replies that are decoded.
+        """Do something with the model, beside the replies that are decoded.
 
         Raises:
             EngineFull: as much of this waits as conversations may.
         """
-        if self._beside >= self.settings.waiting:
-            raise EngineFull(f"{self._beside} requests wait already; try again later.")
-        self._beside += 1
-        try:
-            return await asyncio.to_thread(self._alone, work, given)
-        finally:
-            self._beside -= 1
-
-    def _alone(self, work: Callable[..., Result], given: tuple[Any, ...]) -> Result:
-        with self.engine.using:
-            return work(self.model, *given)
+        return await asyncio.wrap_future(self.engine.run(work, *given))
 
     def close(self) -> None:
         """Stop; replies on their way end with an error."""

@@ -40,7 +40,7 @@ class Settings:
     knowledge: Path | None = None
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    rows: int = 16
+    rows: int = 32
     waiting: int = 64
     timeout: float = 120.0
     body_bytes: int = 20 * MEGABYTE
