@@ -35,7 +35,7 @@ types: $(VENV)/installed-dev
 
 pytest: $(VENV)/installed-dev
 	$(BIN)/weft pull
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 wheel: $(FRESH)/checked
 

@@ -182,6 +182,7 @@ def test_exact_match_and_f1_are_means_over_rows() -> None:
     assert token_f1(predictions, right) == pytest.approx(5 / 6)
 
 
+@settings(deadline=None)
 @given(rows=rows)
 def test_exact_match_and_f1_of_random_rows_are_those_of_squads_formulas(rows: list[tuple[str, list[str]]]) -> None:
     exact, f1 = zip(*(squad(*row) for row in rows), strict=True)

@@ -76,4 +76,4 @@ def serve(
         cache_bytes=cache * MEGABYTES,
     )
     print("weft: loading the model", file=sys.stderr, flush=True)
-    run(create_app(lambda: load(model), settings), host, port)
+    run(lambda: create_app(lambda: load(model), settings), host, port)

@@ -66,7 +66,8 @@ class Limits:
     Attributes:
         rows: conversations that decode side by side.
         tokens: tokens of their texts together, those that may still come counted.
-        memory_bytes: bytes of the memories that they read, together.
+        memory_bytes: bytes of the memories that they read, and those read ahead, together; one conversation that has
+            more by itself is taken on alone.
         waiting: conversations that may wait.
     """
 
@@ -405,7 +406,7 @@ class Engine:
     def _read_on(self) -> None:
         """Read some of what waiting conversations hold."""
         until = time.monotonic() + PATIENCE
-        while len(self._read) < AHEAD:
+        while len(self._read) < AHEAD and self._held() < self.limits.memory_bytes:
             with self._changed:
                 if self._reading is None and self._waiting:
                     job = self._waiting.pop()
@@ -462,6 +463,10 @@ class Engine:
             return
         ended = [self._say(one, said) for one, said in zip(self._running, chosen, strict=True)]
         self._keep([row for row, end in enumerate(ended) if not end])
+
+    def _held(self) -> int:
+        """Bytes of the memories of conversations that run, or have been read."""
+        return sum(job.memory_bytes for job in (*self._running, *self._read))
 
     def _next(self) -> _Job | None:
         """The first that has been read, if there is room for it."""

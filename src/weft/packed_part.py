@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def packed_decoder(weights: Path, identity: str, config: Mapping[str, Any]) -> D
             if sample.dtype != torch.bfloat16 or not fits_exactly(sample):
                 return None
             decoder = Decoder(config, {name: stored.get_tensor(name) for name in names}, "int4")
-            _write(file, decoder.packed_matrices)
+            with suppress(OSError):  # where nothing can be written, they are packed anew next time
+                _write(file, decoder.packed_matrices)
             packed = decoder.packed_matrices
         rest = {name: stored.get_tensor(name) for name in names if not name.endswith("_proj.weight")}
     return Decoder(config, rest, "int4", packed)

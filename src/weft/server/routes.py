@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from weft.engine import EngineClosed
 from weft.memory import ReadMemory
 from weft.model import WeftModel
+from weft.responding import PORTION
 from weft.server.conversation import Part
 from weft.server.errors import RESPONSES, ApiError
 from weft.server.explaining import Finished, explanation, heatmap, opened
@@ -29,6 +30,7 @@ from weft.server.schemas import (
     Models,
 )
 from weft.server.service import Service
+from weft.text_encoders import Piece
 
 router = APIRouter(responses=RESPONSES)
 STARTED = int(time.time())
@@ -70,21 +72,26 @@ async def memories(body: MemoryRequest, request: Request, owner: str = Depends(o
     elif len(part["text"]) > service.settings.document_characters:
         limit = service.settings.document_characters
         raise ApiError(400, f"The text has more than {limit:,} characters, which is the limit.", "too_much", "text")
-    read = await service.beside(_read, part)
+    reads = await _read(service, part)
     id = service.conversations.keep(owner, part)
     kind: Literal["picture", "text"] = "picture" if part["type"] == "image" else "text"
-    return Memory(id=id, kind=kind, items=len(read), tokens=len(read) * read.tokens, bytes=read.bytes)
+    tokens, size = sum(len(read) * read.tokens for read in reads), sum(read.bytes for read in reads)
+    return Memory(id=id, kind=kind, items=sum(map(len, reads)), tokens=tokens, bytes=size)
 
 
-def _read(model: WeftModel, part: Part) -> ReadMemory:
-    """Read a picture or a text, so that the model's cache holds it."""
+async def _read(service: Service, part: Part) -> list[ReadMemory]:
+    """Read a picture or a text, so that the model's cache holds it; a long one so that others get on meanwhile."""
     if part["type"] == "image":
-        (read,) = model.read_pictures([part["image"]])
-        return read
-    pieces = model.encoder(model.weave_that_reads("texts").name).cut(part["text"])
+        return await service.beside(WeftModel.read_pictures, [part["image"]])
+    pieces = await service.beside(_cut, part["text"])
     if not pieces:
         raise ApiError(400, "The text holds no words; send one with words in it.", "invalid_value", "text")
-    return model.read_texts(pieces)
+    portions = [pieces[start : start + PORTION] for start in range(0, len(pieces), PORTION)]
+    return [await service.beside(WeftModel.read_texts, portion) for portion in portions]
+
+
+def _cut(model: WeftModel, text: str) -> list[Piece]:
+    return model.encoder(model.weave_that_reads("texts").name).cut(text)
 
 
 @router.get(

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -50,21 +51,17 @@ class _Server(uvicorn.Server):
         ending.cancel()
 
 
-def serve(app: FastAPI, host: str, port: int) -> None:
+def serve(make: Callable[[], FastAPI], host: str, port: int) -> None:
     """Serve an application until the process is told to stop.
 
     Args:
-        app: what :func:`~weft.server.app.create_app` made.
+        make: calls :func:`~weft.server.app.create_app`, which takes a while, once the address is ours.
         host: address to listen on.
         port: port; 0 for any that is free.
 
     Raises:
         WeftError: the address can't be listened on.
     """
-    service: Service = app.state.service
-    if is_loopback(host) and not service.settings.keys:
-        # A page whose host's name was made to lead here is not let in: its requests name that host.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host])
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -73,6 +70,16 @@ def serve(app: FastAPI, host: str, port: int) -> None:
     except OSError as error:
         listening.close()
         raise WeftError(f"{host}:{port} can't be listened on ({error.strerror or error}); choose another.") from None
+    with listening:
+        app = make()
+        service: Service = app.state.service
+        if is_loopback(host) and not service.settings.keys:
+            # A page whose host's name was made to lead here is not let in: its requests name that host.
+            app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host])
+        _run(app, service, listening)
+
+
+def _run(app: FastAPI, service: Service, listening: socket.socket) -> None:
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(GRACE) + 5)
     _Server(config, service).run(sockets=[listening])
 

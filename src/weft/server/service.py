@@ -36,7 +36,8 @@ class Service:
         pictures = Pictures(settings.hosts, settings.body_bytes, settings.pixels)
         self.conversations = Conversations(settings, pictures, self.knowledge)
         self.answers: Kept[Finished] = Kept(settings.answer_bytes, lambda finished: finished.bytes)
-        self.engine = Engine(model, Limits(rows=settings.rows, waiting=settings.waiting))
+        limits = Limits(rows=settings.rows, waiting=settings.waiting, memory_bytes=settings.running_bytes)
+        self.engine = Engine(model, limits)
         self.model = self.engine.model
         self.model.memory_cache = MemoryCache(settings.cache_bytes)
         self.metrics = Metrics(self)

@@ -30,6 +30,7 @@ class Settings:
         pictures: pictures of a conversation.
         document_characters: characters of the documents of a conversation, together.
         reply_tokens: tokens of a reply, at most.
+        running_bytes: bytes of the memories that conversations read at once.
         cache_bytes: bytes of read memories that are kept.
         content_bytes: bytes of pictures and texts that are kept under the ids of ``/v1/memories``.
         answer_bytes: bytes of finished answers, with their pictures, that are kept to be explained.
@@ -47,8 +48,9 @@ class Settings:
     pixels: int = 50_000_000
     messages: int = 100
     pictures: int = 16
-    document_characters: int = 400_000
+    document_characters: int = 100_000
     reply_tokens: int = 1024
+    running_bytes: int = 1024 * MEGABYTE
     cache_bytes: int = 256 * MEGABYTE
     content_bytes: int = 256 * MEGABYTE
     answer_bytes: int = 128 * MEGABYTE
