@@ -40,7 +40,7 @@ def together(repeats: int) -> dict[str, Any]:
     photo = weft.load_image(CAT)
     asked = [asking(photo.crop((index, index, photo.width - 16, photo.height - 16))) for index in range(16)]
     with Engine(weft.load) as engine:
-        ends, engine._ends = engine._ends, set()  # replies of the same length on both sides
+        ends, engine._worker._ends = engine._worker._ends, set()  # replies of the same length on both sides
         assert ends
 
         def at_once() -> float:

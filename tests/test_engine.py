@@ -76,7 +76,7 @@ def test_replies_are_those_of_generate(model, rows):
 def test_prompts_that_begin_alike_compute_their_beginning_once(model, monkeypatch):
     with Engine(model) as engine:
         first = engine.generate_batch([CONVERSATIONS[0]], max_tokens=12)
-        computed, decoder = [], engine._texts._decoder
+        computed, decoder = [], engine._worker._texts._decoder
 
         class Counted:
             def __getattr__(self, name):
@@ -86,7 +86,7 @@ def test_prompts_that_begin_alike_compute_their_beginning_once(model, monkeypatc
                 computed.append(ids.shape[1])
                 return decoder(ids, cache, reader)
 
-        engine._texts._decoder = Counted()
+        engine._worker._texts._decoder = Counted()
         assert engine.generate_batch([CONVERSATIONS[0]], max_tokens=12) == first
         assert computed[0] == len(prompt_of(model, CONVERSATIONS[0]).tokens) - 8
         computed.clear()
@@ -209,7 +209,7 @@ def test_wrong_input_is_refused_and_the_engine_goes_on(model, messages, options,
 
 def test_failure_while_decoding_reaches_those_who_decode_and_no_others(model, monkeypatch):
     with Engine(model) as engine:
-        choose, count = engine._choose, 0
+        choose, count = engine._worker._choose, 0
 
         def broken(jobs, logits):
             nonlocal count
@@ -218,7 +218,7 @@ def test_failure_while_decoding_reaches_those_who_decode_and_no_others(model, mo
                 raise ValueError("broken")
             return choose(jobs, logits)
 
-        monkeypatch.setattr(engine, "_choose", broken)
+        monkeypatch.setattr(engine._worker, "_choose", broken)
         with pytest.raises(ValueError, match="broken"):
             engine.generate_batch([CONVERSATIONS[0]], max_tokens=12)
         assert engine.generate_batch([CONVERSATIONS[1]], max_tokens=12) == [alone(model, CONVERSATIONS[1])]

@@ -24,7 +24,7 @@ from served import asked, data_url, picture, serving, shown, small_model
 from typer.testing import CliRunner
 
 from weft.cli import app
-from weft.engine import AHEAD, Engine, Limits
+from weft.engine import Engine, Limits
 from weft.errors import WeftError
 from weft.fairness import FairQueue
 from weft.knowledge import KnowledgeBase
@@ -32,6 +32,7 @@ from weft.server import Settings, create_app
 from weft.server import pictures as fetching
 from weft.server.kept import Kept
 from weft.server.settings import read_keys
+from weft.working import AHEAD
 
 LONG = {"max_tokens": 900}
 """A reply that takes seconds."""

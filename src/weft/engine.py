@@ -3,111 +3,28 @@
 :class:`Engine` is given conversations, each with pictures and documents of its own, several, or none, and hands on
 their replies piece by piece. A memory is read once, whoever asks about it, and looked at where it is; prompts that
 begin alike, as with a system message, compute their beginning once. Rows without a memory are the language model's own,
-bit for bit.
-
-One thread does all of it: PyTorch keeps a pool of threads for every thread that computes, and two such pools slow each
-other down to half. In front of each step it reads a little of what waiting conversations hold, each client's in turn,
-and admits those that have been read, as far as there is room and no more than run already: those that come together
-soon decode together, and nobody waits for a long text of somebody else's.
+bit for bit. :mod:`weft.working` does the work.
 """
 
 from __future__ import annotations
 
 import asyncio
 import queue
-import threading
-import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from weft.answering import confidence, refusal, refuses, without_refusing
-from weft.batching import texts_of
 from weft.choosing import check_top
-from weft.drawing import Chooser, Sampling
-from weft.errors import WeftError
-from weft.fairness import FairQueue
+from weft.drawing import Sampling
 from weft.model import WeftModel
-from weft.pieces import End, Piece, Pieces, Said
+from weft.pieces import Piece, Pieces, Said
 from weft.rendering import Messages
-from weft.responding import ends_of, reading
 from weft.search import Prompt
+from weft.working import EngineClosed, EngineFull, Job, Limits, TooLong, Worker
 
-AHEAD = 8
-"""Conversations that are read before there is room for them."""
-PATIENCE = 0.02
-"""Seconds of reading, or else one portion, for which those that run wait in front of a step."""
+__all__ = ["Engine", "EngineClosed", "EngineFull", "Limits", "Reply", "Sampling", "TooLong"]
 
 Result = TypeVar("Result")
-
-
-class EngineFull(WeftError):
-    """More conversations wait than the engine takes; try again later."""
-
-
-class EngineClosed(WeftError):
-    """The engine has been closed, and takes no more conversations."""
-
-
-class TooLong(WeftError):
-    """A conversation has more tokens than the language model, or the engine, takes."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an engine takes on at once.
-
-    Attributes:
-        rows: conversations that decode side by side.
-        tokens: tokens of their texts together, those that may still come counted.
-        memory_bytes: bytes of the memories that they read, and those read ahead, together; one conversation that has
-            more by itself is taken on alone.
-        waiting: conversations that may wait.
-    """
-
-    rows: int = 32
-    tokens: int = 32_768
-    memory_bytes: int = 2 * 2**30
-    waiting: int = 256
-
-
-@dataclass(eq=False)
-class _Job:
-    """One conversation on its way."""
-
-    messages: Messages
-    sampling: Sampling
-    grounded: bool
-    deliver: Callable[[Said | End | BaseException], object]
-    prompt: Prompt = field(default_factory=lambda: Prompt(()))
-    confidence: float | None = None
-    refused: bool = False
-    chooser: Chooser = field(init=False)
-    said: list[int] = field(default_factory=list)
-    cancelled: bool = False
-
-    @property
-    def size(self) -> int:
-        """Tokens that its text may take."""
-        return len(self.prompt.tokens) + self.sampling.max_tokens
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes of the memories that it reads."""
-        return sum(memory.bytes for memory in self.prompt.memories)
-
-    def hand_on(self, item: Said | End | BaseException) -> None:
-        """Deliver a token, the end or an error; whoever has gone away gets nothing more."""
-        try:
-            self.deliver(item)
-        except RuntimeError:  # the event loop that waited for it is closed
-            self.cancelled = True
 
 
 class Reply:
@@ -117,8 +34,8 @@ class Reply:
         pieces: what has come of it.
     """
 
-    def __init__(self, engine: Engine, job: _Job, came: asyncio.Queue[Any]) -> None:
-        self._engine, self._job, self._came = engine, job, came
+    def __init__(self, worker: Worker, job: Job, came: asyncio.Queue[Any]) -> None:
+        self._worker, self._job, self._came = worker, job, came
         self.pieces: list[Piece] = []
 
     @property
@@ -152,7 +69,7 @@ class Reply:
         return [said for piece in self.pieces for said in piece.said]
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        unfolded = Pieces(self._engine.model, self._job.sampling.stop)
+        unfolded = Pieces(self._worker.model, self._job.sampling.stop)
         try:
             while not unfolded.done:
                 self.pieces.append(unfolded.take(await self._came.get()))
@@ -162,7 +79,7 @@ class Reply:
 
     def cancel(self) -> None:
         """Stop, if it has not ended."""
-        self._engine._cancel(self._job)
+        self._worker.cancel(self._job)
 
 
 class Engine:
@@ -198,18 +115,9 @@ class Engine:
         top_memory: int | None = None,
     ) -> None:
         check_top(top_memory)
-        self.limits, self.top_memory = limits or Limits(), top_memory
-        self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._waiting: FairQueue[_Job] = FairQueue()
-        self._reading: tuple[_Job, Iterator[None]] | None = None
-        self._read: deque[_Job] = deque()
-        self._running: list[_Job] = []
-        self._changed = threading.Condition()
-        self._closed = False
-        loaded: Future[WeftModel] = Future()
-        self._thread = threading.Thread(target=self._work, args=(model, loaded), name="weft-engine", daemon=True)
-        self._thread.start()
-        self.model = loaded.result()
+        self.limits = limits or Limits()
+        self._worker = Worker(model, self.limits, top_memory)
+        self.model = self._worker.model
 
     def __enter__(self) -> Engine:
         return self
@@ -219,30 +127,25 @@ class Engine:
 
     def close(self) -> None:
         """Stop; conversations on their way end with an error."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
-        over = EngineClosed("The engine was closed before the reply was finished.")
-        reading = [] if self._reading is None else [self._reading[0]]
-        for job in [*self._running, *self._read, *reading, *self._waiting.clear()]:
-            job.hand_on(over)
-        while self._errands:
-            self._errands.popleft()[1].set_exception(over)
+        self._worker.close()
 
     @property
     def load(self) -> dict[str, int]:
         """Conversations that run and wait, and the bytes of memories that the running ones hold."""
-        with self._changed:
-            running = list(self._running)
-            return {
-                "running": len(running),
-                "waiting": self._behind(),
-                "memory_bytes": sum(job.memory_bytes for job in running),
-            }
+        return self._worker.load
 
-    def _behind(self) -> int:
-        return len(self._waiting) + len(self._read) + (self._reading is not None)
+    def run(self, work: Callable[..., Result], *given: Any) -> Future[Result]:
+        """Do something else with the model, between the words of those that run.
+
+        Args:
+            work: is given the model, and what follows.
+            *given: for it.
+
+        Raises:
+            EngineFull: as much of this waits as conversations may.
+            EngineClosed: the engine has been closed.
+        """
+        return self._worker.run(work, *given)
 
     # Asking
 
@@ -270,7 +173,8 @@ class Engine:
         def deliver(item: Any) -> None:
             loop.call_soon_threadsafe(came.put_nowait, item)
 
-        return Reply(self, self._submit(_Job(messages, sampling or Sampling(), grounded, deliver), client), came)
+        job = Job(messages, sampling or Sampling(), grounded, deliver)
+        return Reply(self._worker, self._worker.submit(job, client), came)
 
     async def generate(self, messages: Messages, **options: Any) -> AsyncIterator[str]:
         """The text of the reply to a conversation, piece by piece. Leaving the loop cancels it.
@@ -293,7 +197,7 @@ class Engine:
     def stream(self, messages: Messages, **options: Any) -> Iterator[str]:
         """As :meth:`generate`, for code that is not asynchronous."""
         sampling, came = Sampling(**options), queue.SimpleQueue[Any]()
-        job = self._submit(_Job(messages, sampling, False, came.put))
+        job = self._worker.submit(Job(messages, sampling, False, came.put))
         pieces = Pieces(self.model, sampling.stop)
         try:
             while not pieces.done:
@@ -301,7 +205,7 @@ class Engine:
                 if text:
                     yield text
         finally:
-            self._cancel(job)
+            self._worker.cancel(job)
 
     def generate_batch(self, conversations: Sequence[Messages], **options: Any) -> list[str]:
         """The replies to several conversations, decoded side by side; arguments as for :meth:`generate`."""
@@ -309,7 +213,7 @@ class Engine:
         jobs = []
         for messages in conversations:
             came: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            job = self._submit(_Job(messages, sampling, False, came.put), patient=True)
+            job = self._worker.submit(Job(messages, sampling, False, came.put), patient=True)
             jobs.append((job, came, Pieces(self.model, sampling.stop)))
         replies = []
         try:
@@ -320,197 +224,5 @@ class Engine:
                 replies.append(text)
         finally:
             for job, _, _ in jobs:
-                self._cancel(job)
+                self._worker.cancel(job)
         return replies
-
-    def run(self, work: Callable[..., Result], *given: Any) -> Future[Result]:
-        """Do something else with the model, between the words of those that run.
-
-        Args:
-            work: is given the model, and what follows.
-            *given: for it.
-
-        Raises:
-            EngineFull: as much of this waits as conversations may.
-            EngineClosed: the engine has been closed.
-        """
-        future: Future[Result] = Future()
-        with self._changed:
-            self._check(len(self._errands))
-            self._errands.append((lambda: work(self.model, *given), future))
-            self._changed.notify()
-        return future
-
-    def _check(self, waiting: int) -> None:
-        """Whether one more is taken on."""
-        if self._closed:
-            raise EngineClosed("The engine is closed.")
-        if waiting >= self.limits.waiting:
-            raise EngineFull(f"{waiting} conversations wait already; try again later.")
-
-    def _submit(self, job: _Job, client: str = "", *, patient: bool = False) -> _Job:
-        with self._changed:
-            self._check(0 if patient else self._behind())
-            self._waiting.push(client, job)
-            self._changed.notify()
-        return job
-
-    def _cancel(self, job: _Job) -> None:
-        with self._changed:
-            job.cancelled = True
-            self._changed.notify()
-
-    # Working, all of it in the engine's own thread
-
-    def _work(self, model: WeftModel | Callable[[], WeftModel], loaded: Future[WeftModel]) -> None:
-        try:
-            self.model = (model if isinstance(model, WeftModel) else model()).eval()
-            self._texts, self._ends = texts_of(self.model), ends_of(self.model)
-        except BaseException as error:
-            loaded.set_exception(error)
-            return
-        loaded.set_result(self.model)
-        self._run()
-
-    @torch.inference_mode()
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not (self._closed or self._errands or self._behind() or self._running):
-                    self._changed.wait()
-                if self._closed:
-                    return
-            self._run_errand()
-            self._read_on()
-            self._keep([row for row, running in enumerate(self._running) if not running.cancelled])
-            for _ in range(max(1, len(self._running))):
-                job = self._next()
-                if job is None:
-                    break
-                try:
-                    self._admit(job)
-                except Exception as error:  # one conversation's failure is its own
-                    job.hand_on(error)
-            if self._running:
-                self._step()
-
-    def _run_errand(self) -> None:
-        if self._errands:
-            work, future = self._errands.popleft()
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(work())
-                except BaseException as error:
-                    future.set_exception(error)
-
-    def _read_on(self) -> None:
-        """Read some of what waiting conversations hold."""
-        until = time.monotonic() + PATIENCE
-        while len(self._read) < AHEAD and self._held() < self.limits.memory_bytes:
-            with self._changed:
-                if self._reading is None and self._waiting:
-                    job = self._waiting.pop()
-                    self._reading = job, self._prepare(job)
-            if self._reading is None:
-                return
-            job, portions = self._reading
-            try:
-                if not job.cancelled:
-                    next(portions)
-            except StopIteration:
-                self._read.append(job)
-                self._reading = None
-            except Exception as error:  # one conversation's failure is its own
-                job.hand_on(error)
-                job.cancelled = True
-            if job.cancelled:
-                self._reading = None
-            if time.monotonic() > until:
-                return
-
-    def _prepare(self, job: _Job) -> Iterator[None]:
-        """Read what a conversation holds, portion by portion."""
-        banned: Sequence[Sequence[int]] = ()
-        job.prompt = yield from reading(self.model, job.messages, self.top_memory)
-        room = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-        most = min(room or self.limits.tokens, self.limits.tokens)
-        if job.size > most:
-            raise TooLong(
-                f"The conversation has {len(job.prompt.tokens)} tokens and may take {job.sampling.max_tokens} more; "
-                f"{most} is the limit. Leave out earlier messages, or ask for a shorter reply."
-            )
-        if job.grounded:
-            job.confidence = confidence(self.model, job.prompt)
-            job.refused = refuses(self.model, job.prompt, job.confidence)
-            banned = without_refusing(self.model)["bad_words_ids"]
-        job.chooser = Chooser(job.sampling, banned)
-        if job.refused:
-            said = refusal(self.model)[: job.sampling.max_tokens]
-            for token in said:
-                job.hand_on(Said(token, 0.0 if job.sampling.logprobs is not None else None))
-            job.hand_on("stop" if len(said) < job.sampling.max_tokens else "length")
-            job.cancelled = True
-
-    def _step(self) -> None:
-        """One more word of all that run."""
-        try:
-            logits = self._texts.step([running.said[-1] for running in self._running])
-            chosen = self._choose(self._running, logits)
-        except Exception as error:  # which is theirs who decoded; those that come next begin anew
-            for running in self._running:
-                running.hand_on(error)
-            self._keep([])
-            return
-        ended = [self._say(one, said) for one, said in zip(self._running, chosen, strict=True)]
-        self._keep([row for row, end in enumerate(ended) if not end])
-
-    def _held(self) -> int:
-        """Bytes of the memories of conversations that run, or have been read."""
-        return sum(job.memory_bytes for job in (*self._running, *self._read))
-
-    def _next(self) -> _Job | None:
-        """The first that has been read, if there is room for it."""
-        running = self._running
-        while self._read and self._read[0].cancelled:
-            self._read.popleft()
-        if not self._read:
-            return None
-        job = self._read[0]
-        fits = (
-            len(running) < self.limits.rows
-            and job.size + sum(one.size for one in running) <= self.limits.tokens
-            and job.memory_bytes + sum(one.memory_bytes for one in running) <= self.limits.memory_bytes
-        )
-        return self._read.popleft() if fits or not running else None
-
-    def _admit(self, job: _Job) -> None:
-        """Compute a prompt and say its first word; the conversation then decodes with the others."""
-        read, logits = self._texts.read(job.prompt)
-        (said,) = self._choose([job], logits)
-        if not self._say(job, said):
-            self._texts.join(read)
-            self._running = [*self._running, job]
-
-    def _keep(self, kept: list[int]) -> None:
-        """Go on with some of the running conversations."""
-        if len(kept) < len(self._running):
-            self._running = [self._running[row] for row in kept]
-            self._texts.keep(kept)
-
-    def _choose(self, jobs: Sequence[_Job], logits: Float[Tensor, "B V"]) -> list[Said]:
-        """The next word of each conversation."""
-        likeliest = logits.argmax(-1).tolist()
-        rows = zip(jobs, logits, likeliest, strict=True)
-        return [job.chooser.choose(job.prompt.tokens, job.said, row, best) for job, row, best in rows]
-
-    def _say(self, job: _Job, said: Said) -> bool:
-        """Hand on a word; returns whether it was the last."""
-        if said.token in self._ends:
-            job.hand_on("stop")
-            return True
-        job.said.append(said.token)
-        job.hand_on(said)
-        if len(job.said) < job.sampling.max_tokens:
-            return False
-        job.hand_on("length")
-        return True
