@@ -214,7 +214,7 @@ def test_keys_open_and_things_belong_to_them(model):
 
 def test_keys_come_from_options_a_file_and_the_environment(tmp_path, monkeypatch):
     file = tmp_path / "keys.txt"
-    file.write_text("one\n\n  two \n", encoding="utf-8")
+    file.write_text("one\n# three\n\n  two \n", encoding="utf-8")
     monkeypatch.setenv("WEFT_API_KEYS", "three, one")
     assert read_keys(["four"], file) == ("four", "three", "one", "two")
     monkeypatch.delenv("WEFT_API_KEYS")
@@ -359,7 +359,7 @@ from weft.server import Settings, create_app
 from weft.server.running import serve
 model = small_model()
 model.generation_config.eos_token_id = []
-serve(lambda: create_app(model, Settings()), "127.0.0.1", 0)
+serve(lambda: create_app(model, Settings(names=("127.0.0.1", "::1"))), "127.0.0.1", 0)
 """
 
 
@@ -421,11 +421,14 @@ def test_server_that_is_killed_under_load_starts_again_and_says_the_same():
         assert ask(url) == expected
 
 
-def test_names_that_lead_here_are_not_let_in(process):
+def test_names_that_lead_here_are_not_let_in(model):
     """A page whose host was made to point at this machine can't call a server without keys."""
-    _, url = process
-    assert httpx.get(f"{url}/health").status_code == 200
-    assert httpx.get(f"{url}/health", headers={"host": "evil.example"}).status_code == 400
+    with TestClient(create_app(model, Settings(names=("127.0.0.1", "::1")))) as client:
+        for host, status in {"127.0.0.1": 200, "127.0.0.1:80": 200, "[::1]": 200, "[::1]:80": 200}.items():
+            assert client.get("/health", headers={"host": host}).status_code == status
+        for host in ("evil.example", "127.0.0.1.evil.example", "evil.example:80", "", "[::2]", "[evil]127.0.0.1"):
+            refused = client.get("/health", headers={"host": host})
+            assert refused.status_code == 400 and refused.json()["error"]["code"] == "wrong_host"
 
 
 INDEX = """

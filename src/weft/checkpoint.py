@@ -107,6 +107,11 @@ def load_checkpoint(
             f"{source} holds no woven model: {WEIGHTS} is missing; give a folder that save_pretrained wrote."
         )
     config = config or cls.config_class.from_pretrained(folder)
+    if not config.weaves:
+        raise PartError(
+            f"{source} is a language model with nothing woven in; weave it with weft.weave, or give a folder that "
+            "save_pretrained wrote."
+        )
     for name in ("trust_remote_code", "adapter_kwargs", "_from_auto", "_commit_hash", "revision", "use_safetensors"):
         kwargs.pop(name, None)
     if dtype in (None, "auto"):

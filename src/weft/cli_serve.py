@@ -59,7 +59,7 @@ def serve(
         from weft.server.running import serve as run
         from weft.server.settings import read_keys
     except ModuleNotFoundError as error:
-        raise WeftError(f"Serving needs {error.name}; run: pip install 'weft[serve]'") from None
+        raise WeftError(f"Serving needs {error.name}; run pip install '.[serve]' in Weft's folder.") from None
     keys = read_keys(api_key or [], api_key_file)
     if not keys and not is_loopback(host):
         typer.echo(f"weft: {host} is open to everyone who reaches it; give --api-key or --api-key-file.", err=True)
@@ -68,6 +68,7 @@ def serve(
         name=name,
         keys=keys,
         knowledge=knowledge,
+        names=("127.0.0.1", "localhost", "::1", host) if is_loopback(host) and not keys else (),
         hosts=tuple(image_host or ()),
         origins=tuple(cors_origin or ()),
         rows=rows,

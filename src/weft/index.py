@@ -165,7 +165,7 @@ def _connect(path: Path) -> Any:
     try:
         import lancedb
     except ModuleNotFoundError:
-        raise WeftError("Knowledge bases stand on LanceDB; run: pip install 'weft[knowledge]'") from None
+        raise WeftError("Knowledge bases stand on LanceDB; run pip install '.[knowledge]' in Weft's folder.") from None
     return lancedb.connect(str(path))
 
 

@@ -186,7 +186,7 @@ class Worker:
         if self._closed:
             raise EngineClosed("The engine is closed.")
         if waiting >= self.limits.waiting:
-            raise EngineFull(f"{waiting} conversations wait already; try again later.")
+            raise EngineFull("As many conversations wait as may; try again later.")
 
     # From here on all is the thread's own
 
@@ -273,14 +273,15 @@ class Worker:
     def _prepare(self, job: Job) -> Iterator[None]:
         """Read what a conversation holds, portion by portion."""
         banned: Sequence[Sequence[int]] = ()
-        job.prompt = yield from reading(self.model, job.messages, self.top_memory)
+        prompt = yield from reading(self.model, job.messages, self.top_memory)
         room = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         most = min(room or self.limits.tokens, self.limits.tokens)
-        if job.size > most:
+        if len(prompt.tokens) + job.sampling.max_tokens > most:
             raise TooLong(
-                f"The conversation has {len(job.prompt.tokens)} tokens and may take {job.sampling.max_tokens} more; "
+                f"The conversation has {len(prompt.tokens)} tokens and may take {job.sampling.max_tokens} more; "
                 f"{most} is the limit. Leave out earlier messages, or ask for a shorter reply."
             )
+        job.prompt = prompt
         if job.grounded:
             job.confidence = confidence(self.model, job.prompt)
             job.refused = refuses(self.model, job.prompt, job.confidence)

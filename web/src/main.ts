@@ -42,6 +42,7 @@ function begin(subject: Subject): void {
   log.clear();
   stage.show(subject);
   picker.value = subject.kind === "knowledge" ? subject.name : "";
+  field.placeholder = subject.kind === "knowledge" ? `Ask about “${subject.name}”` : "Ask a question";
   suggestions.replaceChildren(...SUGGESTIONS[subject.kind].map(suggestion));
 }
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 import weft
 from weft.model import WeftModel
 from weft.server import completions, errors, routes
-from weft.server.guarding import Keys, LimitBody, Observe, SecureHeaders
+from weft.server.guarding import Keys, LimitBody, Observe, OnlyNames, SecureHeaders
 from weft.server.service import Service
 from weft.server.settings import Settings
 
@@ -60,6 +60,8 @@ def create_app(model: WeftModel | Callable[[], WeftModel], settings: Settings | 
             allow_headers=["authorization", "content-type"],
         )
     app.add_middleware(LimitBody, limit=settings.body_bytes)
+    if settings.names:
+        app.add_middleware(OnlyNames, names=settings.names)
     app.add_middleware(SecureHeaders)
     app.add_middleware(Observe, note=service.metrics.request)
     return app

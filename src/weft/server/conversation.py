@@ -97,6 +97,10 @@ class Conversations:
         """
         if len(request.messages) > self.settings.messages:
             raise _too_much(f"{len(request.messages)} messages", self.settings.messages)
+        sent = [
+            part for message in request.messages if not isinstance(message.content, str) for part in message.content
+        ]
+        self._check_pictures(sum(isinstance(part, ImagePart) for part in sent))  # before any is fetched or looked at
         conversation = Conversation()
         for message in request.messages:
             conversation.messages.append(
@@ -108,14 +112,16 @@ class Conversations:
         if request.knowledge is not None:
             await self._look_up(request, request.knowledge, conversation)
         parts = [part for message in conversation.messages for part in message["content"]]
-        pictures = sum(part["type"] == "image" for part in parts)
         documents = [part["text"] for part in parts if part["type"] == "document"]
-        if pictures > self.settings.pictures:
-            raise _too_much(f"{pictures} pictures", self.settings.pictures)
+        self._check_pictures(sum(part["type"] == "image" for part in parts))
         if sum(map(len, documents)) > self.settings.document_characters:
             raise _too_much("too many characters of documents", self.settings.document_characters)
         conversation.grounded = bool(documents) or request.knowledge is not None
         return conversation
+
+    def _check_pictures(self, count: int) -> None:
+        if count > self.settings.pictures:
+            raise _too_much(f"{count} pictures", self.settings.pictures)
 
     async def _parts(self, message: Message, owner: str) -> list[Part]:
         if isinstance(message.content, str):

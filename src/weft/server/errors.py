@@ -96,6 +96,10 @@ def install(app: FastAPI) -> None:
         # Of what a field might have been, what came nearest is what was meant: its error is the deepest one.
         nearest = max(error.errors(), key=lambda one: len(one["loc"]))
         message = str(nearest["msg"]).removeprefix("Value error, ")
+        if nearest["type"] in ("model_type", "model_attributes_type"):
+            message = "this should be a JSON object" + (
+                " (Content-Type: application/json)" if len(nearest["loc"]) < 2 else ""
+            )
         if nearest["type"] == "json_invalid":
             return ApiError(400, f"The request is not JSON: {nearest['ctx']['error']}.", "invalid_json").response()
         place = _place(nearest["loc"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -126,6 +127,37 @@ class LimitBody:
 
 class _TooLarge(BaseException):
     """A body went on beyond the limit; no handler of errors on the way is to catch it."""
+
+
+class OnlyNames:
+    """Refuses requests for other hosts: those of a page whose host's name was made to lead here, above all.
+
+    Args:
+        app: what comes behind it.
+        names: the hosts, without ports.
+    """
+
+    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
+        self.app, self.names = app, frozenset(names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] == "http":
+            host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+            if _name(host) not in self.names:
+                known = " and ".join(sorted(self.names))
+                message = f"This server answers to {known} only; with --api-key it answers to every name."
+                await ApiError(400, message, "wrong_host").response()(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def _name(host: str) -> str:
+    """A host without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 class SecureHeaders:

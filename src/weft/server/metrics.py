@@ -68,12 +68,13 @@ class Watch:
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics, self.started = metrics, time.perf_counter()
-        self.first: float | None = None
+        self.first = self.last = 0.0
 
     def token(self) -> None:
         """A token has come."""
-        if self.first is None:
-            self.first = time.perf_counter()
+        self.last = time.perf_counter()
+        if not self.first:
+            self.first = self.last
             self.metrics.first_token.observe(self.first - self.started)
 
     def end(self, reply: Reply) -> None:
@@ -81,8 +82,8 @@ class Watch:
         said = len(reply.said)
         self.metrics.tokens.labels("prompt").inc(len(reply.prompt.tokens))
         self.metrics.tokens.labels("completion").inc(said)
-        if self.first is not None and said > 1:
-            self.metrics.speed.observe((said - 1) / max(1e-6, time.perf_counter() - self.first))
+        if said > 1 and not reply.refused:  # the words of a refusal are not decoded one by one
+            self.metrics.speed.observe((said - 1) / max(1e-6, self.last - self.first))
 
 
 class _Standing(Collector):

@@ -11,7 +11,6 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from weft.errors import WeftError
 from weft.server.service import Service
@@ -73,9 +72,6 @@ def serve(make: Callable[[], FastAPI], host: str, port: int) -> None:
     with listening:
         app = make()
         service: Service = app.state.service
-        if is_loopback(host) and not service.settings.keys:
-            # A page whose host's name was made to lead here is not let in: its requests name that host.
-            app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host])
         _run(app, service, listening)
 
 

@@ -104,12 +104,18 @@ class ChatRequest(_Given):
     user: str | None = Field(default=None, max_length=300)
     knowledge: str | None = Field(default=None, max_length=300, description="A knowledge base to answer from.")
     passages: int = Field(default=5, ge=1, le=16, description="Passages of it that are looked up.")
-    # What can't be served is refused rather than passed over.
-    tools: list[Any] | None = Field(default=None, max_length=0, description="Not served.")
-    functions: list[Any] | None = Field(default=None, max_length=0, description="Not served.")
-    logit_bias: dict[str, float] | None = Field(default=None, max_length=0, description="Not served.")
-    frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="Not served.")
-    presence_penalty: float | None = Field(default=None, ge=0, le=0, description="Not served.")
+    tools: list[Any] | None = Field(default=None, description="Not served.")
+    functions: list[Any] | None = Field(default=None, description="Not served.")
+    logit_bias: dict[str, float] | None = Field(default=None, description="Not served.")
+    frequency_penalty: float | None = Field(default=None, description="Not served.")
+    presence_penalty: float | None = Field(default=None, description="Not served.")
+
+    @field_validator("tools", "functions", "logit_bias", "frequency_penalty", "presence_penalty")
+    @classmethod
+    def _not_served(cls, asked: Any) -> None:
+        """What can't be served is refused rather than passed over."""
+        if asked:
+            raise ValueError("Weft does not serve this; leave it out")
 
     @field_validator("stop")
     @classmethod

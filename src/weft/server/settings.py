@@ -20,6 +20,7 @@ class Settings:
         keys: API keys, each of which opens it; none to let everyone in.
         knowledge: folder that holds knowledge bases, or is one; None for none.
         hosts: hosts from which pictures may be fetched by http(s); none to take data URLs alone.
+        names: names of this server, one of which requests have to give as their host; none to take any.
         origins: origins whose pages may call it (CORS); none for its own page alone.
         rows: replies that are decoded side by side.
         waiting: requests that may wait; further ones are told to come again later.
@@ -40,6 +41,7 @@ class Settings:
     keys: tuple[str, ...] = ()
     knowledge: Path | None = None
     hosts: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     rows: int = 32
     waiting: int = 64
@@ -57,7 +59,9 @@ class Settings:
 
 
 def read_keys(given: list[str], file: Path | None) -> tuple[str, ...]:
-    """API keys: those that were given, those of a file (one a line), and those in ``WEFT_API_KEYS`` (by commas).
+    """API keys: those that were given, those of a file, and those in ``WEFT_API_KEYS`` (by commas).
+
+    A file has one a line; lines that begin with # are comments.
 
     Raises:
         WeftError: the file can't be read, or holds none.
@@ -70,5 +74,5 @@ def read_keys(given: list[str], file: Path | None) -> tuple[str, ...]:
             raise WeftError(f"{file} can't be read ({error}); give a text file with one key a line.") from None
         if not any(map(str.strip, lines)):
             raise WeftError(f"{file} holds no key; write one a line.")
-        keys += lines
+        keys += [line for line in lines if not line.lstrip().startswith("#")]
     return tuple(dict.fromkeys(key.strip() for key in keys if key.strip()))

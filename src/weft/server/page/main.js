@@ -33,6 +33,7 @@ function begin(subject) {
     log.clear();
     stage.show(subject);
     picker.value = subject.kind === "knowledge" ? subject.name : "";
+    field.placeholder = subject.kind === "knowledge" ? `Ask about “${subject.name}”` : "Ask a question";
     suggestions.replaceChildren(...SUGGESTIONS[subject.kind].map(suggestion));
 }
 function suggestion(words) {
