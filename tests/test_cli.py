@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 import weft
 from weft.cli import app, main
+from weft.errors import WeftError
 from weft.images import load_image, picture_name
 
 runner = CliRunner()
@@ -145,3 +147,22 @@ def test_transformers_knows_woven_models_whichever_is_imported_first(first):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "weft"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["caption", "PHOTO"], ["ask", "PHOTO", "What?"], ["title", "PHOTO"], ["summarize", "TEXT"], ["title", "TEXT"]],
+)
+def test_explanation_under_a_name_of_no_kind_is_refused_at_once(words, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr("weft.load", lambda _=None: SimpleNamespace(title_text=None, summarize=None))
+    (tmp_path / "text.txt").write_text("Words.", encoding="utf-8")
+    given = {"PHOTO": str(photo), "TEXT": str(tmp_path / "text.txt")}
+    refused = CliRunner().invoke(
+        app, [*(given.get(word, word) for word in words), "--explain", str(tmp_path / "a.foo")]
+    )
+    assert (refused.exit_code == 2 and ".png" in refused.output) or ".html" in refused.output
+
+
+def test_language_model_without_a_weave_is_named(shipped_model):  # its part is there
+    with pytest.raises(WeftError, match="nothing woven in"):
+        weft.load("smollm2-135m-instruct")

@@ -16,10 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from served import asked, data_url, picture, serving, shown, small_model
 
 from weft.errors import WeftError
-from weft.explain import look
+from weft.explain import look, words_of
 from weft.images import load_image
 from weft.instructions import NOT_SAID
 from weft.knowledge import KnowledgeBase
+from weft.pieces import bytes_of
 from weft.responding import prompt_of
 from weft.server import Settings, create_app
 
@@ -204,6 +205,25 @@ def test_picture_that_is_none_is_refused(client, url):
         assert response.status_code == 400 and response.json()["error"]["code"].startswith("invalid_image")
 
 
+def test_null_stands_for_what_is_left_out(client):
+    fields = ("temperature", "top_p", "n", "stream", "logprobs", "stop", "seed", "max_tokens", "tools", "user")
+    request = {**asked("Hello"), **dict.fromkeys(fields), "stream_options": {"include_usage": None}}
+    assert complete(client, **request)["choices"] == complete(client, **asked("Hello", max_tokens=256))["choices"]
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None},
+        asked("Hello")["messages"][0],
+    ]
+    assert complete(client, model="weft", messages=messages, max_tokens=3)
+
+
+def test_half_a_character_is_refused(client):
+    for content in ("\ud800", [{"type": "text", "text": "a\udfff"}]):
+        body = json.dumps({"model": "weft", "messages": [{"role": "user", "content": content}]})
+        response = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+        assert response.status_code == 400
+
+
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'"\\ud800"', b"nan", b'{"model": "\xff"}', b""])
 def test_body_that_is_no_json_is_refused(client, body):
     response = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
@@ -355,6 +375,24 @@ def test_each_of_several_replies_is_explained(client):
 def test_explanation_of_nothing_is_not_found(client, path):
     found = complete(client, **asked("What is it?", shown(3)))
     assert client.get(f"/v1/explanations/{path.format(id=found['id'])}").status_code == 404
+
+
+def test_empty_reply_is_explained_as_well(client, model, monkeypatch):
+    """Its very first word ends it, so that it leans on nothing."""
+    ends = client.app.state.service.engine._worker._ends
+    monkeypatch.setattr(client.app.state.service.engine._worker, "_ends", set(range(200)))
+    found = complete(client, **asked("Who?", DOCUMENT))
+    assert found["choices"][0]["message"]["content"] == "" and ends
+    explained = client.get(f"/v1/explanations/{found['id']}").json()
+    assert explained["words"] == []
+    assert client.get(f"/v1/explanations/{found['id']}/documents/0").json()["text"] == STORY
+
+
+def test_characters_of_several_tokens_are_whole_words_and_have_their_bytes(shipped_model):
+    text = "Die Bären 🐻 café naïve ☕ end."
+    tokens = shipped_model.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert [word for word, _, _ in words_of(shipped_model, tokens)] == text.split()
+    assert b"".join(bytes_of(shipped_model.processor.tokenizer, token) for token in tokens).decode() == text
 
 
 def test_metrics_count_what_has_happened(model):

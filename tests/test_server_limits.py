@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from served import asked, data_url, picture, serving, shown, small_model
 from typer.testing import CliRunner
 
 from weft.cli import app
+from weft.drawing import Chooser, Sampling
 from weft.engine import Engine, Limits
 from weft.errors import WeftError
 from weft.fairness import FairQueue
@@ -178,7 +180,7 @@ def test_contents_and_answers_make_room(model):
     assert kept.get("b") is None and kept.get("a") == b"xxxxx" and kept.bytes == 8 and kept.dropped == 1
     kept.put("large", b"x" * 11)
     assert len(kept) == 0 and kept.bytes == 0
-    with TestClient(create_app(model, Settings(content_bytes=30, answer_bytes=100))) as client:
+    with TestClient(create_app(model, Settings(content_bytes=2 * 2100, answer_bytes=3 * 3000))) as client:
         ids = [client.post("/v1/memories", json={"text": f"Text number {n}."}).json()["id"] for n in range(3)]
         request = asked("What?", {"type": "memory", "id": ids[0]})
         assert status(client, **request) == (404, "memory_not_found")
@@ -186,6 +188,131 @@ def test_contents_and_answers_make_room(model):
         found = [client.post("/v1/chat/completions", json=asked("Hi", max_tokens=2)).json()["id"] for _ in range(9)]
         assert client.get(f"/v1/explanations/{found[0]}").status_code == 404
         assert client.get(f"/v1/explanations/{found[-1]}").status_code == 200
+
+
+# What an attacker would try
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"weft","messages":[' + b"1," * 900_000 + b"1]}",
+        b'{"model":"weft","messages":[{"role":"user","content":[' + b"1," * 900_000 + b"1]}]}",
+        b'{"model":"weft","messages":[' + b'{"role":"user","content":""},' * 50_000 + b"1]}",
+    ],
+)
+def test_many_errors_in_one_request_take_no_longer_than_one(model, body):
+    with TestClient(create_app(model, Settings())) as client:
+        started = time.monotonic()
+        response = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+        assert response.status_code == 400 and time.monotonic() - started < 3
+
+
+def test_nothing_of_a_request_without_a_key_is_read(model):
+    with TestClient(create_app(model, Settings(keys=("a",)))) as client:
+        response = client.post("/v1/chat/completions", content=b"{" * 10, headers={"content-type": "application/json"})
+        assert response.status_code == 401
+        assert client.post("/v1/nothing").status_code == 401
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-38, 1e-6, 1e-3])
+def test_temperature_near_zero_harms_nobody(model, temperature):
+    with TestClient(create_app(model, Settings())) as client:
+        assert status(client, **asked("Hi", temperature=temperature, max_tokens=40)) == (200, None)
+
+
+def test_reply_whose_words_can_not_be_chosen_fails_alone(model):
+    async def run() -> list[object]:
+        with Engine(model) as engine:
+            worker, choose = engine._worker, Chooser.choose
+            broken = Sampling(max_tokens=30, seed=13, temperature=1.0)
+
+            def sometimes(self, prompt, said, logits, likeliest):
+                if self.sampling is broken and len(said) == 3:
+                    raise ValueError("broken")
+                return choose(self, prompt, said, logits, likeliest)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Chooser, "choose", sometimes)
+
+                async def ask(sampling: Sampling) -> object:
+                    reply = engine.ask([{"role": "user", "content": "Hi"}], sampling)
+                    try:
+                        return len([said async for piece in reply for said in piece.said])
+                    except ValueError as error:
+                        return str(error)
+
+                ended = await asyncio.gather(ask(Sampling(max_tokens=30)), ask(broken), ask(Sampling(max_tokens=30)))
+                until(lambda: engine.load["running"] == 0)
+                assert worker.alive
+        return ended
+
+    assert asyncio.run(run()) == [30, "broken", 30]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_places_of_those_who_have_gone_are_free(model, stream):
+    app = create_app(model, Settings(rows=1, waiting=12))
+    with serving(app) as url:
+        engine = app.state.service.engine
+        first = threading.Thread(target=lambda: httpx.post(f"{url}/v1/chat/completions", json=asked("Hi", **LONG)))
+        first.start()
+        until(lambda: engine.load["running"] == 1)
+        body = json.dumps(asked("Hi", stream=stream, **LONG)).encode()
+        lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", "content-type: application/json"]
+        sent = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
+        gone = [socket.create_connection(url.removeprefix("http://").split(":")) for _ in range(12)]
+        for connection in gone:
+            connection.sendall(sent)
+        until(lambda: engine.load["waiting"] >= 11)
+        for connection in gone:
+            connection.close()
+        until(lambda: engine.load["waiting"] <= AHEAD, 3)
+        first.join()
+        until(lambda: engine.load == {"running": 0, "waiting": 0, "memory_bytes": 0})
+
+
+def test_what_is_still_to_be_done_ends_when_the_engine_does(model):
+    engine = Engine(model)
+    held, ended = threading.Event(), []
+    engine.run(lambda _: held.wait(10))
+    futures = [engine.run(lambda _: None) for _ in range(3)]
+    futures[0].cancel()
+    closing = threading.Thread(target=lambda: (engine.close(), ended.append(True)))
+    closing.start()
+    until(lambda: engine._worker._closed)
+    held.set()
+    closing.join(10)
+    assert ended and not engine.alive
+    for future in futures[1:]:
+        with pytest.raises(WeftError, match="closed"):
+            future.result(5)
+
+
+def test_engine_that_has_failed_is_told_of(model, monkeypatch, caplog):
+    app = create_app(model, Settings())
+    with TestClient(app) as client:
+        assert client.get("/health").status_code == client.get("/ready").status_code == 200
+        worker = app.state.service.engine._worker
+        monkeypatch.setattr(worker, "_keep", lambda kept: 1 / 0)
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        assert status(client, **asked("Hi"))[0] == 503
+        assert client.get("/health").status_code == client.get("/ready").status_code == 503
+        assert status(client, **asked("Hi"))[0] == 503 and "the engine has failed" in caplog.text
+
+
+def test_damaged_pictures_of_every_kind_are_refused(model):
+    """One byte after the other of the head of a TIFF, which Pillow stumbles over in many ways."""
+    whole = picture(0, format="TIFF")
+    chance = random.Random(0)
+    with TestClient(create_app(model, Settings())) as client:
+        for _ in range(150):
+            damaged = bytearray(whole)
+            for _ in range(3):
+                damaged[-chance.randrange(1, 200)] = chance.randrange(256)
+            part = {"type": "image_url", "image_url": {"url": data_url(bytes(damaged))}}
+            response = client.post("/v1/memories", json={"image_url": part["image_url"]})
+            assert response.status_code in (200, 400)
 
 
 # Who may come in
@@ -240,6 +367,8 @@ def test_pages_of_others_are_kept_out(model):
     with TestClient(create_app(model, Settings(origins=("https://good.example",)))) as client:
         response = client.options("/v1/models", headers={**asking, "origin": "https://good.example"})
         assert response.headers["access-control-allow-origin"] == "https://good.example"
+        stainless = {**asking, "origin": "https://good.example", "access-control-request-headers": "x-stainless-os"}
+        assert client.options("/v1/models", headers=stainless).status_code == 200
         assert client.options("/v1/models", headers=asking).status_code == 400
 
 

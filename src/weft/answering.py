@@ -17,7 +17,7 @@ import torch
 
 from weft.instructions import NOT_SAID
 from weft.memory import ReadMemory
-from weft.responding import Held, Response, respond, score
+from weft.responding import Held, Response, last_logits, respond, score
 from weft.search import Prompt
 
 if TYPE_CHECKING:
@@ -84,9 +84,10 @@ def confidence(model: WeftModel, prompt: Prompt) -> float:
     if _texts(model, prompt) is None:
         return 0.0
     says = torch.tensor([[*prompt.tokens, *refusal(model)]], device=model.device)
-    logits = model(input_ids=says, memories=list(prompt.memories), use_cache=False).logits[0].float().log_softmax(-1)
-    start = len(prompt.tokens)
-    return 1 - float(logits[start - 1 : -1].gather(-1, says[0, start:, None]).sum().exp())
+    count = len(refusal(model))
+    options = {"memories": list(prompt.memories), "use_cache": False, **last_logits(model, count + 1)}
+    logits = model(input_ids=says, **options).logits[0, -count - 1 : -1].float().log_softmax(-1)
+    return 1 - float(logits.gather(-1, says[0, -count:, None]).sum().exp())
 
 
 def refuses(model: WeftModel, prompt: Prompt, confidence: float) -> bool:

@@ -17,7 +17,7 @@ import typer
 
 import weft
 from weft.cli_data import data_app
-from weft.cli_options import Beams, Bound, Json, Top
+from weft.cli_options import DRAWN, Beams, Bound, Json, Top, check_target
 from weft.cli_options import load as _load
 from weft.cli_parts import info, pull
 from weft.cli_reading import answer, index, summarize, write_about
@@ -122,11 +122,13 @@ def ask(
 
     `weft ask dog.jpg "What colour is the dog?"`
     """
+    check_target(explain, DRAWN)
     ((name, source),) = _files([picture])
     said = _load(model or "photos").ask(source, question, beams=beams, explain=explain is not None)
     line = {"picture": name, "question": question, "answer": said.text}
     typer.echo(json.dumps(line, ensure_ascii=False) if as_json else said.text)
     if explain is not None:
+        explain.parent.mkdir(parents=True, exist_ok=True)
         said.sheet().save(explain)
 
 
@@ -135,6 +137,8 @@ def _say(task: Task, sources: list[str], beams: int, explain: Path | None, as_js
     found = list(_files(sources))
     if explain is not None and len(found) > 1:
         explain.mkdir(parents=True, exist_ok=True)
+    else:
+        check_target(explain, DRAWN)
     say = _answerer(task, model, beams, explain is not None)
     failed = False
     for name, source in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,22 @@ Top = Annotated[
     int | None, typer.Option(min=1, help="Passages that a layer looks at, at each word the most promising; else all.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+
+
+DRAWN = (".png", ".jpg", ".jpeg", ".webp")
+"""What the name of a picture that is written may end in."""
+MARKED = (".html", ".htm")
+"""What the name of a page that is written may end in."""
+
+
+def check_target(file: Path | None, endings: tuple[str, ...]) -> None:
+    """Whether a file can be written under a name, before anything is computed for it.
+
+    Raises:
+        BadParameter: it ends in nothing that is known.
+    """
+    if file is not None and file.suffix.lower() not in endings:
+        raise typer.BadParameter(f"{file}: give a name that ends in {', '.join(endings)}.")
 
 
 def load(model: str | None) -> weft.WeftModel:

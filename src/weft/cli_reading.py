@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from weft.cli_options import Beams, Bound, Json, Top, load
+from weft.cli_options import MARKED, Beams, Bound, Json, Top, check_target, load
 from weft.errors import DataError, WeftError
 from weft.passages import BOUND, PASSAGES
 
@@ -119,6 +119,8 @@ def write_about(
     """
     if explain is not None and len(documents) > 1:
         explain.mkdir(parents=True, exist_ok=True)
+    else:
+        check_target(explain, MARKED)
     write = woven.title_text if task == "title" else woven.summarize
     failed = False
     for name in documents:
@@ -141,6 +143,7 @@ def write_about(
             from weft.marking import marked
 
             target = explain if len(documents) == 1 else explain / f"{Path(name).stem}.html"
+            target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(marked(said), encoding="utf-8")
     if failed:
         raise typer.Exit(1)

@@ -14,6 +14,9 @@ from weft.errors import WeftError
 from weft.pieces import Said
 from weft.search import banned_after
 
+COLDEST = 1e-3
+"""A temperature below which drawing is as good as taking the likeliest word, and divisions overflow."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -56,7 +59,7 @@ class Chooser:
         self.sampling, self.banned = sampling, banned
         self.warpers: LogitsProcessorList | None = None
         self.generator = torch.Generator()
-        if sampling.temperature:
+        if sampling.temperature >= COLDEST:
             self.warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
             if sampling.top_p < 1:
                 self.warpers.append(TopPLogitsWarper(sampling.top_p))

@@ -130,6 +130,11 @@ class Engine:
         self._worker.close()
 
     @property
+    def alive(self) -> bool:
+        """Whether it goes on working: not when it was closed, nor when it has failed."""
+        return self._worker.alive
+
+    @property
     def load(self) -> dict[str, int]:
         """Conversations that run and wait, and the bytes of memories that the running ones hold."""
         return self._worker.load

@@ -62,9 +62,18 @@ class Seen:
         """The weights of a word as a map over the picture, from 0 to 1, as large as the picture."""
         return _spread(self.of(word), self.source)
 
-    def heatmap(self, word: str | int) -> Image.Image:
-        """The picture, dark where the word did not look and tinted where it did."""
-        return _overlay(self.image, self.map(word))
+    def heatmap(self, word: str | int, longest: int | None = None) -> Image.Image:
+        """The picture, dark where the word did not look and tinted where it did.
+
+        Args:
+            word: the word, or its index.
+            longest: pixels that its longer side has at most; None to leave it as large as it is.
+        """
+        if longest is None or max(self.image.size) <= longest:
+            return _overlay(self.image, self.map(word))
+        small = self.image.copy()
+        small.thumbnail((longest, longest))
+        return _overlay(small, _spread(self.of(word), self.source, small.size))
 
     def sheet(self, tile: int = 224) -> Image.Image:
         """The picture and one tile a word, with the word above it.
@@ -160,13 +169,17 @@ def words_of(model: WeftModel, tokens: Sequence[int]) -> list[tuple[str, int, in
     """Words of a text, each with the range of its tokens; punctuation belongs to the word before it."""
     assert model.processor is not None
     words: list[tuple[str, int, int]] = []
-    for index, token in enumerate(tokens):
-        text = model.processor.decode([token])
+    start = 0
+    for end in range(1, len(tokens) + 1):
+        text = model.processor.decode(list(tokens[start:end]))
+        if "\ufffd" in text and end < len(tokens):  # a character of several tokens
+            continue
         if words and not text[:1].isspace():
             word, begin, _ = words[-1]
-            words[-1] = (word + text, begin, index + 1)
+            words[-1] = (word + text, begin, end)
         else:
-            words.append((text.strip(), index, index + 1))
+            words.append((text.strip(), start, end))
+        start = end
     return [word for word in words if word[0]]
 
 

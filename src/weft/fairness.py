@@ -33,6 +33,15 @@ class FairQueue(Generic[Item]):
             self._clients[client] = items  # behind all other clients
         return item
 
+    def discard(self, item: Item) -> None:
+        """Take out an item, if it is there."""
+        for client, items in self._clients.items():
+            if item in items:
+                items.remove(item)
+                if not items:
+                    del self._clients[client]
+                return
+
     def clear(self) -> list[Item]:
         """Take out all items."""
         items = [item for waiting in self._clients.values() for item in waiting]

@@ -58,9 +58,9 @@ def load_image(source: str | Path | bytes | IO[bytes] | Image.Image) -> Image.Im
         raise PictureError(f"{name} is not a picture that Pillow can read; give a JPEG, PNG, WebP, GIF, ...") from None
     except Image.DecompressionBombError:
         raise PictureError(f"{name} has more than {MAX_PIXELS:,} pixels, which is the limit; scale it down.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, PictureError):
-            raise
+    except PictureError:
+        raise
+    except Exception as error:  # Pillow raises many kinds where a file is damaged
         raise PictureError(f"{name} can't be read ({error}); the file seems truncated or damaged.") from None
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from weft.hooks import head_inputs
 from weft.memory import Excerpt, Placement, ReadMemory
 from weft.passages import Span, sentences
+from weft.responding import last_logits
 from weft.search import Prompt
 
 if TYPE_CHECKING:
@@ -101,10 +102,13 @@ def lean_on(model: WeftModel, prompt: Prompt, answer: Sequence[int]) -> list[Lea
     if not answer:
         return [Leaning((), ()) for _ in prompt.memories]
     tokens = torch.tensor([[*prompt.tokens, *answer]], device=model.device)
-    start, found = len(prompt.tokens) - 1, []
+    found = []
     for placed, sources in zip(prompt.memories, prompt.sources, strict=True):
-        compute = _looked if placed.copying is None else _copied
-        weights = compute(model, prompt.memories, placed, tokens)[start:-1].numpy()
+        if placed.copying is None:
+            found_at = _looked(model, prompt.memories, placed, tokens)
+        else:
+            found_at = _copied(model, prompt.memories, placed, tokens, len(answer) + 1)
+        weights = found_at[-len(answer) - 1 : -1].numpy()
         owners = placed.owners[0].cpu().numpy()
         real = np.ones(len(owners), bool) if placed.mask is None else placed.mask[0].cpu().numpy()
         items = tuple(weights[:, real & (owners == place)] for place in range(len(sources)))
@@ -117,14 +121,15 @@ def lean_on(model: WeftModel, prompt: Prompt, answer: Sequence[int]) -> list[Lea
 
 
 def _copied(
-    model: WeftModel, memories: Sequence[BatchMemory], placed: BatchMemory, tokens: Tensor
+    model: WeftModel, memories: Sequence[BatchMemory], placed: BatchMemory, tokens: Tensor, last: int
 ) -> Float[Tensor, "T S"]:
-    """Where each token would be copied from: the copy gate's attention, the sentinel left out."""
+    """Where tokens, the last ones at least, would be copied from: the copy gate's attention without the sentinel."""
     gate = model.weave(placed.weave).copy_gate
     assert gate is not None
     with head_inputs(model.get_output_embeddings()) as given:  # type: ignore[arg-type]
-        model(input_ids=tokens, memories=memories, use_cache=False)
-    shares, _ = placed.shares(gate, given[-1], placed.visible(torch.arange(tokens.shape[1])))
+        model(input_ids=tokens, memories=memories, use_cache=False, **last_logits(model, last))
+    visible = placed.visible(torch.arange(tokens.shape[1]))
+    shares, _ = placed.shares(gate, given[-1], None if visible is None else visible[:, -given[-1].shape[1] :])
     return shares.copied[0].softmax(-1).nan_to_num().float().cpu()
 
 
@@ -140,7 +145,7 @@ def _looked(
 
     hooks = [weave.fusion(index).register_forward_pre_hook(catch(index)) for index in range(len(weave.layers))]
     try:
-        model(input_ids=tokens, memories=memories, use_cache=False)
+        model(input_ids=tokens, memories=memories, use_cache=False, **last_logits(model, 1))
     finally:
         for hook in hooks:
             hook.remove()

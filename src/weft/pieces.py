@@ -36,6 +36,27 @@ class Piece:
     end: End | None = None
 
 
+def bytes_of(tokenizer: Any, token: int) -> bytes:
+    """What a token adds to a text in UTF-8: perhaps a part of a character only."""
+    text = tokenizer.decode([token])
+    if "\ufffd" not in text:
+        return text.encode()
+    name = tokenizer.convert_ids_to_tokens(token)
+    if name.startswith("<0x"):  # as SentencePiece writes a byte
+        return bytes([int(name[3:-1], 16)])
+    return bytes(_BYTES[character] for character in name)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The characters in which byte-level tokenizers write bytes (Radford et al. 2019): printable ones as they are."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTES = _byte_alphabet()
+
+
 class Pieces:
     """The text of tokens that come one by one.
 

@@ -293,6 +293,12 @@ def score(
     return chances.gather(-1, torch.tensor(text, device=model.device).expand(len(rows), -1)[..., None])[..., 0].cpu()
 
 
+def last_logits(model: WeftModel, count: int) -> dict[str, int]:
+    """Options with which ``forward`` computes logits of the last tokens alone, where the language model can: those of a
+    long prompt are far larger than all else."""
+    return {"logits_to_keep": count} if model.language_model._supports_logits_to_keep() else {}
+
+
 def ends_of(model: WeftModel) -> set[int]:
     """The tokens of which each ends a text."""
     ends = model.generation_config.eos_token_id

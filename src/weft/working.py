@@ -4,11 +4,13 @@
 and two such pools slow each other down to half; so one thread does all of it, loads the model, and runs whatever else
 is to be done with the model. In front of each step it reads a little of what waiting conversations hold, each client's
 in turn, and admits those that have been read, as far as there is room and no more than run already: those that come
-together soon decode together, and nobody waits for a long text of somebody else's.
+together soon decode together. What nobody waits for is the reading of somebody else's long document; a long prompt is
+computed in a few large pieces, for each of which all wait.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -31,6 +33,8 @@ from weft.pieces import End, Said
 from weft.rendering import Messages
 from weft.responding import ends_of, reading
 from weft.search import Prompt
+
+log = logging.getLogger("weft.engine")
 
 AHEAD = 8
 """Conversations that are read before there is room for them."""
@@ -133,6 +137,11 @@ class Worker:
         self.model = loaded.result()
 
     @property
+    def alive(self) -> bool:
+        """Whether it goes on working."""
+        return self._thread.is_alive()
+
+    @property
     def load(self) -> dict[str, int]:
         """Conversations that run and wait, and the bytes of memories that the running ones hold."""
         with self._changed:
@@ -169,6 +178,7 @@ class Worker:
         """Stop working on a job."""
         with self._changed:
             job.cancelled = True
+            self._waiting.discard(job)
             self._changed.notify()
 
     def close(self) -> None:
@@ -200,6 +210,9 @@ class Worker:
         loaded.set_result(self.model)
         try:
             self._go_on()
+        except BaseException:
+            log.exception("the engine has failed")
+            raise
         finally:
             self._leave()
 
@@ -234,7 +247,9 @@ class Worker:
             for job in [*self._running, *self._read, *being_read, *self._waiting.clear()]:
                 job.hand_on(over)
             while self._errands:
-                self._errands.popleft()[1].set_exception(over)
+                _, future = self._errands.popleft()
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(over)
 
     def _run_errand(self) -> None:
         if self._errands:
@@ -242,6 +257,8 @@ class Worker:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(work())
+                except StopIteration as error:  # which no future takes
+                    future.set_exception(RuntimeError(repr(error)))
                 except BaseException as error:
                     future.set_exception(error)
 
@@ -341,13 +358,21 @@ class Worker:
             self._texts.keep(kept)
 
     def _choose(self, jobs: Sequence[Job], logits: Float[Tensor, "B V"]) -> list[Said]:
-        """The next word of each conversation."""
-        likeliest = logits.argmax(-1).tolist()
-        rows = zip(jobs, logits, likeliest, strict=True)
-        return [job.chooser.choose(job.prompt.tokens, job.said, row, best) for job, row, best in rows]
+        """The next word of each conversation; one that fails is cancelled, and its likeliest word taken."""
+        said = []
+        for job, row, best in zip(jobs, logits, logits.argmax(-1).tolist(), strict=True):
+            try:
+                said.append(job.chooser.choose(job.prompt.tokens, job.said, row, best))
+            except Exception as error:  # one conversation's failure is its own
+                job.hand_on(error)
+                job.cancelled = True
+                said.append(Said(best))
+        return said
 
     def _say(self, job: Job, said: Said) -> bool:
         """Hand on a word; returns whether it was the last."""
+        if job.cancelled:
+            return True
         if said.token in self._ends:
             job.hand_on("stop")
             return True

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 import weft
 from weft.model import WeftModel
 from weft.server import completions, errors, routes
-from weft.server.guarding import Keys, LimitBody, Observe, OnlyNames, SecureHeaders
+from weft.server.guarding import Keys, LimitBody, NeedKey, Observe, OnlyNames, SecureHeaders
 from weft.server.service import Service
 from weft.server.settings import Settings
 
@@ -47,23 +47,26 @@ def create_app(model: WeftModel | Callable[[], WeftModel], settings: Settings | 
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.service, app.state.keys = service, Keys(settings.keys)
+    keys = Keys(settings.keys)
+    app.state.service, app.state.keys = service, keys
     errors.install(app)
     app.include_router(completions.router)
     app.include_router(routes.router)
     _serve_page(app)
+    app.add_middleware(NeedKey, keys=keys, open=("/", "/health", "/ready", "/openapi.json"))
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["*"],  # clients add headers of their own
+            expose_headers=["retry-after"],
         )
     app.add_middleware(LimitBody, limit=settings.body_bytes)
     if settings.names:
         app.add_middleware(OnlyNames, names=settings.names)
-    app.add_middleware(SecureHeaders)
     app.add_middleware(Observe, note=service.metrics.request)
+    app.add_middleware(SecureHeaders)
     return app
 
 

@@ -17,12 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from weft.drawing import Sampling
 from weft.engine import Reply
-from weft.pieces import End, Piece, Said
+from weft.pieces import End, Piece, Said, bytes_of
 from weft.server.conversation import Conversation
 from weft.server.errors import RESPONSES, ApiError, api_error
 from weft.server.explaining import Finished, citations
 from weft.server.guarding import owner
 from weft.server.metrics import Watch
+from weft.server.presence import while_there
 from weft.server.schemas import (
     ChatRequest,
     Choice,
@@ -37,8 +38,6 @@ from weft.server.schemas import (
 from weft.server.service import Service
 
 router = APIRouter()
-LOOKS = 0.25
-"""Seconds between two looks whether a client is still there."""
 
 
 @dataclass
@@ -94,7 +93,11 @@ async def chat_completions(body: ChatRequest, request: Request, owner: str = Dep
     if body.model != service.settings.name:
         message = f"There is no model {body.model!r}; there is: {service.settings.name}."
         raise ApiError(404, message, "model_not_found", "model")
-    conversation = await service.conversations.of(body, owner)
+    try:
+        with anyio.fail_after(service.settings.timeout):
+            conversation = await service.conversations.of(body, owner)
+    except Exception as error:
+        raise api_error(error) from error
     client = f"{owner}/{body.user or (request.client.host if request.client else '')}"
     asked, streams = _Asked(service, body, conversation, owner, [], []), False
     try:
@@ -104,9 +107,10 @@ async def chat_completions(body: ChatRequest, request: Request, owner: str = Dep
             asked.replies.append(reply)
             asked.watches.append(service.metrics.watch())
         if not body.stream:
-            return await _while_waited_for(request, _whole(asked))
+            return await while_there(request, _whole(asked))
         events = _events(asked)
-        first = await anext(events)  # what is wrong with the request has its status only until the stream begins
+        # What is wrong with the request has a status of its own only until the stream begins.
+        first = await while_there(request, anext(events))
         streams = True
         return _Stream(asked, first, events)
     except Exception as error:
@@ -131,19 +135,6 @@ def _sampling(body: ChatRequest, most: int, index: int) -> Sampling:
     )
 
 
-async def _while_waited_for(request: Request, work: Any) -> Any:
-    """Do something as long as the client is there."""
-    task = asyncio.ensure_future(work)
-    try:
-        while not task.done():
-            await asyncio.wait([task], timeout=LOOKS)
-            if not task.done() and await request.is_disconnected():
-                raise ApiError(499, "The client has gone away.", "gone")
-        return task.result()
-    finally:
-        task.cancel()
-
-
 async def _whole(asked: _Asked) -> Completion:
     """All replies when they have ended."""
 
@@ -158,8 +149,14 @@ async def _whole(asked: _Asked) -> Completion:
             index=index, message=message, logprobs=_logprobs(asked, asked.replies[index].said), finish_reason=end
         )
 
-    with anyio.fail_after(asked.service.settings.timeout):
-        choices = await asyncio.gather(*map(choice, range(len(asked.replies))))
+    tasks = [asyncio.ensure_future(choice(index)) for index in range(len(asked.replies))]
+    try:
+        with anyio.fail_after(asked.service.settings.timeout):
+            choices = await asyncio.gather(*tasks)
+    finally:  # if one has failed, nobody waits for the others
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return Completion(
         id=asked.id, created=asked.created, model=asked.request.model, choices=choices, usage=asked.usage()
     )
@@ -248,8 +245,10 @@ def _logprobs(asked: _Asked, said: Sequence[Said]) -> Logprobs | None:
         return None
 
     def told(token: int, log_probability: float) -> dict[str, Any]:
-        text = asked.service.model.processor.decode([token])  # type: ignore[union-attr]
-        return {"token": text, "logprob": max(log_probability, -9999.0), "bytes": list(text.encode())}
+        processor = asked.service.model.processor
+        assert processor is not None
+        shown = {"token": processor.decode([token]), "logprob": max(log_probability, -9999.0)}
+        return {**shown, "bytes": list(bytes_of(processor.tokenizer, token))}
 
     return Logprobs(
         content=[

@@ -19,6 +19,8 @@ from weft.server.settings import Settings
 
 log = logging.getLogger("weft.server")
 
+OVERHEAD = 2048
+"""Bytes that keeping a thing takes beside what it holds: objects of Python are large."""
 Part = dict[str, Any]
 """A part of a message as :mod:`weft.rendering` takes it; a document also says where its text came from."""
 
@@ -32,7 +34,7 @@ class Content:
     @property
     def bytes(self) -> int:
         """Bytes of it."""
-        return size_of(self.part)
+        return OVERHEAD + size_of(self.part)
 
 
 def size_of(part: Mapping[str, Any]) -> int:
@@ -66,7 +68,7 @@ class Conversation:
     @property
     def bytes(self) -> int:
         """Bytes of all that it holds."""
-        return sum(size_of(part) for message in self.messages for part in message["content"])
+        return sum(OVERHEAD // 4 + size_of(part) for message in self.messages for part in message["content"])
 
 
 class Conversations:
@@ -114,6 +116,8 @@ class Conversations:
         parts = [part for message in conversation.messages for part in message["content"]]
         documents = [part["text"] for part in parts if part["type"] == "document"]
         self._check_pictures(sum(part["type"] == "image" for part in parts))
+        if sum(len(part["text"]) for part in parts if part["type"] == "text") > self.settings.text_characters:
+            raise _too_much("too many characters of text", self.settings.text_characters)
         if sum(map(len, documents)) > self.settings.document_characters:
             raise _too_much("too many characters of documents", self.settings.document_characters)
         conversation.grounded = bool(documents) or request.knowledge is not None

@@ -116,10 +116,6 @@ def install(app: FastAPI) -> None:
     async def ours(_: Request, error: WeftError) -> JSONResponse:
         return api_error(error).response()
 
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        return api_error(error).response()
-
 
 _KINDS = ("text", "image_url", "document", "memory")
 """What may be said of a part before its own fields: which kind of part it is."""

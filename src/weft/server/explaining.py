@@ -21,11 +21,13 @@ from weft.leaning import Leaning, lean_on
 from weft.memory import Excerpt, Picture
 from weft.model import WeftModel
 from weft.reading import cite
-from weft.responding import prompt_of
 from weft.search import Prompt
-from weft.server.conversation import Conversation
+from weft.server.conversation import OVERHEAD, Conversation
 from weft.server.knowledge import KnowledgeFolder
 from weft.server.schemas import Citation, Document, Explanation, ReadPassage, SeenPicture, SentenceShare, Word
+
+LONGEST = 1024
+"""Pixels of the longer side of a heat map, at most."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Finished:
     @property
     def bytes(self) -> int:
         """Bytes that keeping it takes."""
-        return self.conversation.bytes + 8 * len(self.tokens) + len(self.text)
+        return OVERHEAD + self.conversation.bytes + 36 * len(self.tokens) + 4 * len(self.text)
 
 
 def citations(model: WeftModel, prompt: Prompt, conversation: Conversation, tokens: Sequence[int]) -> list[Citation]:
@@ -77,9 +79,8 @@ def citations(model: WeftModel, prompt: Prompt, conversation: Conversation, toke
     ]
 
 
-def explanation(model: WeftModel, id: str, finished: Finished) -> Explanation:
-    """What a finished reply looked at and leaned on."""
-    prompt = prompt_of(model, finished.conversation.messages)
+def explanation(model: WeftModel, prompt: Prompt, id: str, finished: Finished) -> Explanation:
+    """What a finished reply looked at and leaned on; ``prompt`` is its conversation as it was read."""
     pictures, documents = _leanings(model, prompt, finished.conversation, finished.tokens)
     words = words_of(model, finished.tokens)
     result = Explanation(id=id, text=finished.text, words=_placed(words, finished.text), pictures=[], documents=[])
@@ -98,30 +99,36 @@ def explanation(model: WeftModel, id: str, finished: Finished) -> Explanation:
     return result
 
 
-def heatmap(model: WeftModel, finished: Finished, picture: int, word: int) -> Image.Image | None:
+def heatmap(model: WeftModel, prompt: Prompt, finished: Finished, picture: int, word: int) -> Image.Image | None:
     """A picture with what a word looked at laid over it; None if there is no such picture or word."""
-    prompt = prompt_of(model, finished.conversation.messages)
     pictures, _ = _leanings(model, prompt, finished.conversation, finished.tokens)
     words, images = words_of(model, finished.tokens), _parts(finished.conversation, "image")
     if pictures is None or picture >= len(pictures.items) or word >= len(words):
         return None
     weights, image = _of_words(pictures.items[picture], words), load_image(images[picture]["image"])
-    return Seen(tuple(text for text, _, _ in words), weights, pictures.sources[picture], image).heatmap(word)
+    return Seen(tuple(text for text, _, _ in words), weights, pictures.sources[picture], image).heatmap(word, LONGEST)
 
 
-def opened(model: WeftModel, finished: Finished, passage: int, knowledge: KnowledgeFolder) -> Document | None:
+def opened(
+    model: WeftModel, prompt: Prompt, finished: Finished, passage: int, knowledge: KnowledgeFolder
+) -> Document | None:
     """The document of a passage, and the sentence of it that was leaned on most; None if there is no such passage."""
-    prompt = prompt_of(model, finished.conversation.messages)
     owners = _owners(prompt)
     if passage >= len(owners):
         return None
     part = _parts(finished.conversation, "document")[owners[passage]]
     found = citations(model, prompt, finished.conversation, finished.tokens)
-    quote = next(one for one in found if one.document == passage)
+    quote = next((one for one in found if one.document == passage), None)
     text, name = part["text"], part["name"]
     if "knowledge" in part:
         text = knowledge.base(part["knowledge"]).document(name, part["part"])
-    return Document(name=name, part=part.get("part", ""), text=text, start=quote.start, end=quote.end)
+    return Document(
+        name=name,
+        part=part.get("part", ""),
+        text=text,
+        start=quote.start if quote else 0,
+        end=quote.end if quote else 0,
+    )
 
 
 def _leanings(

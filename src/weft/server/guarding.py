@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from weft.server.errors import ApiError
+from weft.server.errors import ApiError, api_error
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -73,6 +73,30 @@ def _digest(key: bytes) -> bytes:
 async def owner(request: Request) -> str:
     """Whose request it is; a dependency of all routes that are not open to everyone."""
     return request.app.state.keys.owner(request.headers.get("authorization"))
+
+
+class NeedKey:
+    """Lets only those in who have a key, before anything of their request is read.
+
+    Args:
+        app: what comes behind it.
+        keys: the keys.
+        open: paths that are open to everyone; all under ``/page/`` are.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, open: Iterable[str]) -> None:
+        self.app, self.keys, self.open = app, keys, frozenset(open)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] == "http" and scope["path"] not in self.open and not scope["path"].startswith("/page/"):
+            sent = dict(scope["headers"]).get(b"authorization", b"")
+            try:
+                self.keys.owner(sent.decode("latin-1"))
+            except ApiError as error:
+                await error.response()(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class LimitBody:
@@ -183,7 +207,7 @@ class SecureHeaders:
 
 
 class Observe:
-    """Tells of every response how it ended.
+    """Tells of every response how it ended; a fault of the server's own ends in a response as well.
 
     Args:
         app: what comes behind it.
@@ -208,6 +232,10 @@ class Observe:
 
         try:
             await self.app(scope, receive, noted)
+        except Exception as error:
+            if status != 499:  # the response has begun, and can only break off
+                raise
+            await api_error(error).response()(scope, receive, noted)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self.note(route, status)

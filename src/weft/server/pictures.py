@@ -15,11 +15,11 @@ import socket
 import warnings
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 
 import anyio
 import httpcore
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from weft.errors import PictureError
 from weft.server.errors import ApiError
@@ -44,7 +44,7 @@ def check_picture(data: bytes, pixels: int) -> None:
             width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
     except Image.DecompressionBombError:
         raise PictureError(f"The picture has more than {pixels:,} pixels, which is the limit; scale it down.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError):
+    except Exception:  # Pillow raises many kinds where a file is damaged
         raise PictureError(f"The picture is none of {', '.join(FORMATS)}; send one of these.") from None
     if width * height > pixels:
         raise PictureError(f"The picture has {width} by {height} pixels; {pixels:,} is the limit. Scale it down.")
@@ -81,6 +81,7 @@ class Pictures:
         return data
 
     async def _fetch(self, url: str) -> bytes:
+        url = _in_ascii(url)
         try:
             with anyio.fail_after(SECONDS):
                 async with httpcore.AsyncConnectionPool(network_backend=_GuardedNetwork()) as pool:
@@ -89,7 +90,7 @@ class Pictures:
                         async with pool.stream("GET", url, headers={"accept": "image/*"}) as response:
                             if response.status not in (301, 302, 303, 307, 308):
                                 return await self._body(url, response)
-                            url = urljoin(url, _header(response, b"location"))
+                            url = _in_ascii(urljoin(url, _header(response, b"location")))
         except TimeoutError:
             raise _refused(f"{_host(url)} took longer than {SECONDS:.0f} seconds to send the picture.") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError, ValueError):
@@ -158,6 +159,11 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """As httpcore has it."""
         await asyncio.sleep(seconds)
+
+
+def _in_ascii(url: str) -> str:
+    """A URL with what is not ASCII in it escaped."""
+    return quote(url, safe="%/:=&?~#+!$,;'@()*[]")
 
 
 def _header(response: httpcore.Response, name: bytes) -> str:

@@ -19,6 +19,7 @@ from weft.server.conversation import Part
 from weft.server.errors import RESPONSES, ApiError
 from weft.server.explaining import Finished, explanation, heatmap, opened
 from weft.server.guarding import owner
+from weft.server.presence import while_there
 from weft.server.schemas import (
     Document,
     Explanation,
@@ -72,7 +73,7 @@ async def memories(body: MemoryRequest, request: Request, owner: str = Depends(o
     elif len(part["text"]) > service.settings.document_characters:
         limit = service.settings.document_characters
         raise ApiError(400, f"The text has more than {limit:,} characters, which is the limit.", "too_much", "text")
-    reads = await _read(service, part)
+    reads = await while_there(request, _read(service, part))
     id = service.conversations.keep(owner, part)
     kind: Literal["picture", "text"] = "picture" if part["type"] == "image" else "text"
     tokens, size = sum(len(read) * read.tokens for read in reads), sum(read.bytes for read in reads)
@@ -114,13 +115,14 @@ async def explanations(
     """
     service = service_of(request)
     finished = _finished(service, id, owner)
+    prompt = await while_there(request, service.read(finished.conversation))
     if format == "json":
-        return await service.beside(explanation, id, finished)
-    image = await service.beside(heatmap, finished, picture, word)
+        return await service.beside(explanation, prompt, id, finished)
+    image = await service.beside(heatmap, prompt, finished, picture, word)
     if image is None:
         raise ApiError(404, f"The reply {id!r} has no picture {picture} or no word {word}.", "not_found")
     png = io.BytesIO()
-    image.save(png, "PNG")
+    await asyncio.to_thread(image.save, png, "PNG")
     return Response(png.getvalue(), media_type="image/png")
 
 
@@ -130,7 +132,9 @@ async def document(id: str, passage: int, request: Request, owner: str = Depends
     service = service_of(request)
     found = None
     if 0 <= passage < 2**31:
-        found = await service.beside(opened, _finished(service, id, owner), passage, service.knowledge)
+        finished = _finished(service, id, owner)
+        prompt = await while_there(request, service.read(finished.conversation))
+        found = await service.beside(opened, prompt, finished, passage, service.knowledge)
     if found is None:
         raise ApiError(404, f"The reply {id!r} has read no passage {passage}.", "not_found")
     return found
@@ -144,8 +148,11 @@ def _finished(service: Service, id: str, owner: str) -> Finished:
 
 
 @router.get("/health", summary="Whether the process is alive")
-async def health() -> dict[str, str]:
-    """Open to everyone."""
+async def health(request: Request) -> dict[str, str]:
+    """503 once it can't go on and should be started again. Open to everyone."""
+    service = service_of(request)
+    if not service.closing and not service.engine.alive:
+        raise ApiError(503, "The engine has failed; the log says why. Start the server again.", "failed")
     return {"status": "ok"}
 
 
@@ -153,7 +160,7 @@ async def health() -> dict[str, str]:
 async def ready(request: Request) -> dict[str, str]:
     """503 while it shuts down, or as many requests wait as may. Open to everyone."""
     service = service_of(request)
-    if service.closing:
+    if service.closing or not service.engine.alive:
         raise EngineClosed
     if service.engine.load["waiting"] >= service.settings.waiting:
         raise ApiError(503, "As many requests wait as may; try again later.", "queue_full", retry=2)

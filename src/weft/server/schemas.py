@@ -6,18 +6,42 @@ request (``metadata``, ``store``, ...) are passed over.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MAX_CHOICES = 8
 """Replies to one request."""
+MANY = 1000
+"""Messages of a request, and parts of a message, at which looking at them ends; the server's own limits are lower."""
 MAX_LOGPROBS = 20
 """Likeliest tokens at each place whose log-probabilities are told."""
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def _may_be_null(schema: dict[str, Any]) -> None:
+    """Say in a schema that what may be left out may be null as well."""
+    fields, required = schema.get("properties", {}), schema.get("required", [])
+    for name in fields.keys() - set(required):
+        fields[name] = {"anyOf": [fields[name], {"type": "null"}]}
+
+
 class _Given(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=_may_be_null)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_sent(cls, given: Any) -> Any:
+        """Null stands for what is left out; halves of characters, which JSON can hold, no tokenizer takes."""
+        if not isinstance(given, dict):
+            return given
+        for name, value in given.items():
+            if isinstance(value, str) and not value.isascii() and _HALF.search(value):
+                raise ValueError(f"{name} holds half a character (a lone surrogate)")
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class TextPart(_Given):
@@ -62,7 +86,7 @@ class Message(_Given):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: str | Annotated[list[Part], Field(max_length=MANY, fail_fast=True)] = ""
 
     @model_validator(mode="after")
     def _only_users_show(self) -> Message:
@@ -88,7 +112,7 @@ class ChatRequest(_Given):
     """What ``POST /v1/chat/completions`` is given."""
 
     model: str = Field(max_length=200, examples=["weft"])
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MANY, fail_fast=True)
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int = Field(default=1, ge=1, le=MAX_CHOICES)

@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import anyio
+
 from weft.engine import Engine, Limits
 from weft.memory_cache import MemoryCache
 from weft.model import WeftModel
-from weft.server.conversation import Conversations
+from weft.responding import reading
+from weft.search import Prompt
+from weft.server.conversation import Conversation, Conversations
 from weft.server.explaining import Finished
 from weft.server.kept import Kept
 from weft.server.knowledge import KnowledgeFolder
@@ -48,8 +52,26 @@ class Service:
 
         Raises:
             EngineFull: as much of this waits as conversations may.
+            TimeoutError: it took too long.
         """
-        return await asyncio.wrap_future(self.engine.run(work, *given))
+        with anyio.fail_after(self.settings.timeout):
+            return await asyncio.wrap_future(self.engine.run(work, *given))
+
+    async def read(self, conversation: Conversation) -> Prompt:
+        """A conversation as it was read, again: a little at a time, so that others get on meanwhile."""
+        portions = reading(self.model, conversation.messages)
+
+        def one_more(_: WeftModel) -> Prompt | None:
+            try:
+                next(portions)
+            except StopIteration as done:
+                return done.value
+            return None
+
+        prompt = None
+        while prompt is None:
+            prompt = await self.beside(one_more)
+        return prompt
 
     def close(self) -> None:
         """Stop; replies on their way end with an error."""

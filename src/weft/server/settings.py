@@ -29,6 +29,7 @@ class Settings:
         pixels: pixels of a picture.
         messages: messages of a conversation.
         pictures: pictures of a conversation.
+        text_characters: characters of the messages' own words, together.
         document_characters: characters of the documents of a conversation, together.
         reply_tokens: tokens of a reply, at most.
         running_bytes: bytes of the memories that conversations read at once.
@@ -50,6 +51,7 @@ class Settings:
     pixels: int = 50_000_000
     messages: int = 100
     pictures: int = 16
+    text_characters: int = 100_000
     document_characters: int = 100_000
     reply_tokens: int = 1024
     running_bytes: int = 1024 * MEGABYTE
