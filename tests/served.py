@@ -20,6 +20,7 @@ from woven import open_weave, tokenizer, woven
 from weft.making import weave
 from weft.model import WeftModel
 from weft.processing import WeftProcessor
+from weft.working import Worker
 
 
 def small_model(**options: Any) -> WeftModel:
@@ -31,6 +32,17 @@ def small_model(**options: Any) -> WeftModel:
     model = open_weave(model, "reader").eval()
     model.weave("reader").config.refuses_at = 2.0  # it knows nothing, and would say so or not by chance
     return model
+
+
+def slow_down(seconds: float = 0.002) -> None:
+    """Let every step of a worker take a while longer, so that long replies last on every machine."""
+    step = Worker._step
+
+    def slowly(self: Worker) -> None:
+        time.sleep(seconds)
+        step(self)
+
+    Worker._step = slowly  # type: ignore[method-assign]
 
 
 def picture(seed: int, size: int = 24, format: str = "PNG") -> bytes:

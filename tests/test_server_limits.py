@@ -21,7 +21,7 @@ import httpx
 import pytest
 from click.testing import Result
 from fastapi.testclient import TestClient
-from served import asked, data_url, picture, serving, shown, small_model
+from served import asked, data_url, picture, serving, shown, slow_down, small_model
 from typer.testing import CliRunner
 
 from weft.cli import app
@@ -34,7 +34,7 @@ from weft.server import Settings, create_app
 from weft.server import pictures as fetching
 from weft.server.kept import Kept
 from weft.server.settings import read_keys
-from weft.working import AHEAD
+from weft.working import AHEAD, Worker
 
 LONG = {"max_tokens": 900}
 """A reply that takes seconds."""
@@ -45,6 +45,12 @@ def model():
     model = small_model()
     model.generation_config.eos_token_id = []  # replies go on until they are cut off
     return model
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    monkeypatch.setattr(Worker, "_step", Worker._step)  # to have it back afterwards
+    slow_down()
 
 
 def status(client, **request) -> tuple[int, str | None]:
@@ -159,7 +165,7 @@ def test_engine_serves_whoever_asks_little_between_whoever_asks_much(model):
         with Engine(model, Limits(rows=1)) as engine:
 
             async def ask(client: str) -> None:
-                async for _ in engine.ask([{"role": "user", "content": "Hi"}], client=client):
+                async for _ in engine.ask([{"role": "user", "content": "Hi"}], Sampling(max_tokens=10), client=client):
                     pass
                 ended.append(client)
 
@@ -483,9 +489,10 @@ SERVE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from click.testing import Result
-from served import small_model
+from served import slow_down, small_model
 from weft.server import Settings, create_app
 from weft.server.running import serve
+slow_down()
 model = small_model()
 model.generation_config.eos_token_id = []
 serve(lambda: create_app(model, Settings(names=("127.0.0.1", "::1"))), "127.0.0.1", 0)
@@ -523,9 +530,9 @@ def test_server_that_is_told_to_stop_finishes_and_takes_nothing_new(process):
 
 
 def test_server_that_is_killed_under_load_starts_again_and_says_the_same():
-    request = asked("Hi", max_tokens=300)
 
-    def ask(url: str) -> str:
+    def ask(url: str, longest: int = 300) -> str:
+        request = asked("Hi", max_tokens=longest)
         reply = httpx.post(f"{url}/v1/chat/completions", json=request, timeout=60).json()
         return reply["choices"][0]["message"]["content"]
 
@@ -534,7 +541,7 @@ def test_server_that_is_killed_under_load_starts_again_and_says_the_same():
 
         def load() -> None:
             try:
-                ask(url)
+                ask(url, 900)
             except httpx.TransportError as error:
                 failed.append(error)
 
