@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,14 +225,11 @@ async def watched(process: subprocess.Popen[str], work: Any) -> tuple[Any, list[
 
 
 @contextmanager
-def started(
-    command: list[str], ready: Callable[[str], str | None], **environment: str
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server, and its address once a line that it prints tells it."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process, stopped at the end."""
+    process = subprocess.Popen(command, text=True, **options)
     try:
-        assert process.stderr is not None
-        yield process, next(filter(None, map(ready, process.stderr)))
+        yield process
     finally:
         process.terminate()
         process.wait(60)
@@ -240,45 +237,29 @@ def started(
 
 @contextmanager
 def weft_serve(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``weft serve`` with the example stories as its knowledge base."""
+    """``weft serve`` with the example stories as its knowledge base, and its address."""
     shutil.copytree(STORIES, folder / "stories")
     weft.KnowledgeBase(folder / "stories").update()
     command = [sys.executable, "-m", "weft", "serve", "--port", "0", "--knowledge", str(folder)]
-    with started(command, lambda line: line.split()[-1] if "serves on" in line else None) as server:
-        yield server
+    with running(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        yield process, next(line for line in process.stderr if "serves on" in line).split()[-1]
 
 
 @contextmanager
-def transformers_serve(port: int, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``transformers serve`` with the language model on which Weft's weaves stand."""
-    part = str(resolve("smollm2-135m-instruct").path)
-    command = [
-        sys.executable,
-        "-m",
-        "transformers.cli.transformers",
-        "serve",
-        part,
-        "--device",
-        "cpu",
-        "--port",
-        str(port),
-        *options,
-    ]
-    process, url = (
-        subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL),
-        f"http://127.0.0.1:{port}",
-    )
-    try:
+def transformers_serve(port: int, *options: str) -> Iterator[str]:
+    """The address of ``transformers serve`` with the language model on which Weft's weaves stand."""
+    part, url = str(resolve("smollm2-135m-instruct").path), f"http://127.0.0.1:{port}"
+    serve = [sys.executable, "-m", "transformers.cli.transformers", "serve", part]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with running([*serve, "--device", "cpu", "--port", str(port), *options], **quiet):
         for _ in range(240):
             try:
                 httpx.get(f"{url}/health").raise_for_status()
                 break
             except httpx.HTTPError:
                 time.sleep(0.5)
-        yield process, url  # type: ignore[misc]
-    finally:
-        process.terminate()
-        process.wait(60)
+        yield url
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -290,11 +271,9 @@ def quantile(values: list[float], share: float) -> float:
     )
 
 
-def figures(load: Load, taken: float, held: list[float]) -> dict[str, Any]:
+def figures(load: Load, taken: float) -> dict[str, Any]:
     """What is told of a load."""
     done = sum(load.counts.values())
-    quarter = max(1, len(held) // 4)
-    grown = [round(max(held[: quarter * n])) for n in (1, 2, 3, 4)]
     return {
         "requests": done,
         "seconds": round(taken, 1),
@@ -302,7 +281,6 @@ def figures(load: Load, taken: float, held: list[float]) -> dict[str, Any]:
         "tokens a second": round(load.tokens / taken, 1),
         "time to first token, median, s": round(quantile(load.first_tokens, 0.5), 3),
         "time to first token, 95th percentile, s": round(quantile(load.first_tokens, 0.95), 3),
-        **({"resident at most, MB, up to each quarter": grown} if any(held) else {}),
         "by kind": {f"{kind}: {end}": count for (kind, end), count in sorted(load.counts.items())},
         "other words than alone": load.wrong[:5],
     }
@@ -324,10 +302,12 @@ async def soak(options: argparse.Namespace) -> dict[str, Any]:
         )
         async with httpx.AsyncClient(base_url=url) as client:
             metrics = (await client.get("/metrics")).text
-        running = [
+        left = [
             line for line in metrics.splitlines() if line.startswith(("weft_replies_running ", "weft_replies_waiting "))
         ]
-        return {**figures(load, taken, held), "left behind": running}
+        quarter = max(1, len(held) // 4)
+        grown = [round(max(held[: quarter * n])) for n in (1, 2, 3, 4)]
+        return {**figures(load, taken), "resident at most, MB, up to each quarter": grown, "left behind": left}
 
 
 async def chats(url: str, model: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -339,7 +319,7 @@ async def chats(url: str, model: str, options: argparse.Namespace) -> dict[str, 
     async with httpx.AsyncClient(base_url=url, timeout=300) as client:
         expected = {ask.name: await send(client, ask, Load()) or "" for ask in asks}
     load, taken = await run(url, asks, options.clients, options.requests // 6, options.seconds / 2, expected)
-    return figures(load, taken, [0.0])
+    return figures(load, taken)
 
 
 def main() -> None:
@@ -358,7 +338,7 @@ def main() -> None:
     batching = "--continuous-batching --attn-implementation sdpa --cb-num-blocks 512 --cb-max-batch-tokens 512"
     for name, flags in {"": "", ", continuous batching": batching}.items():
         name = f"chats, transformers serve{name}"
-        with transformers_serve(8765, "--dtype", "bfloat16", *flags.split()) as (_, url):
+        with transformers_serve(8765, "--dtype", "bfloat16", *flags.split()) as url:
             try:
                 result[name] = asyncio.run(chats(url, part, options))
             except (httpx.HTTPError, StopIteration, IndexError) as error:

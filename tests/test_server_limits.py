@@ -58,6 +58,16 @@ def status(client, **request) -> tuple[int, str | None]:
     return response.status_code, response.json().get("error", {}).get("code")
 
 
+def sent(url: str, request: dict) -> socket.socket:
+    """The connection over which a request has been sent, to be closed before its reply has come."""
+    host, port = url.removeprefix("http://").split(":")
+    body = json.dumps(request).encode()
+    lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", "content-type: application/json"]
+    connection = socket.create_connection((host, int(port)))
+    connection.sendall("\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body)
+    return connection
+
+
 def until(condition, seconds: float = 10.0) -> None:
     """Wait for something."""
     end = time.monotonic() + seconds
@@ -139,12 +149,7 @@ def test_full_queue_says_when_to_come_again(model):
 def test_client_that_goes_away_is_not_worked_for(model, stream):
     app = create_app(model, Settings())
     with serving(app) as url:
-        host, port = url.removeprefix("http://").split(":")
-        body = json.dumps(asked("Hi", stream=stream, **LONG)).encode()
-        lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", "content-type: application/json"]
-        head = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""])
-        with socket.create_connection((host, int(port))) as connection:
-            connection.sendall(head.encode() + body)
+        with sent(url, asked("Hi", stream=stream, **LONG)):
             until(lambda: app.state.service.engine.load["running"] == 1)
         until(lambda: app.state.service.engine.load["running"] == 0, 2)
 
@@ -264,12 +269,7 @@ def test_places_of_those_who_have_gone_are_free(model, stream):
         first = threading.Thread(target=lambda: httpx.post(f"{url}/v1/chat/completions", json=asked("Hi", **LONG)))
         first.start()
         until(lambda: engine.load["running"] == 1)
-        body = json.dumps(asked("Hi", stream=stream, **LONG)).encode()
-        lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", "content-type: application/json"]
-        sent = "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
-        gone = [socket.create_connection(url.removeprefix("http://").split(":")) for _ in range(12)]
-        for connection in gone:
-            connection.sendall(sent)
+        gone = [sent(url, asked("Hi", stream=stream, **LONG)) for _ in range(12)]
         until(lambda: engine.load["waiting"] >= 11)
         for connection in gone:
             connection.close()

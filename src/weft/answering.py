@@ -56,13 +56,12 @@ def answer_each(
     Raises:
         WeftError: a question is longer than the language model takes.
     """
+    refused = refusal(model)
     said = respond(model, read, prompts, held, top_memory=top_memory, **{**without_refusing(model), **options})
-    chances = score(model, read, prompts, held, refusal(model), top_memory).sum(1).exp().tolist()
+    chances = score(model, read, prompts, held, refused, top_memory).sum(1).exp().tolist()
     threshold = 0.5 if read is None else model.weave(read.weave).config.refuses_at
     return [
-        Answered(
-            response if chance < threshold else Response(tuple(refusal(model)), NOT_SAID, math.log(chance)), 1 - chance
-        )
+        Answered(response if chance < threshold else Response(tuple(refused), NOT_SAID, math.log(chance)), 1 - chance)
         for response, chance in zip(said, chances, strict=True)
     ]
 
@@ -83,8 +82,8 @@ def confidence(model: WeftModel, prompt: Prompt) -> float:
     """The probability that the documents of a prompt hold an answer; zero where it holds none."""
     if _texts(model, prompt) is None:
         return 0.0
-    says = torch.tensor([[*prompt.tokens, *refusal(model)]], device=model.device)
-    count = len(refusal(model))
+    refused = refusal(model)
+    says, count = torch.tensor([[*prompt.tokens, *refused]], device=model.device), len(refused)
     options = {"memories": list(prompt.memories), "use_cache": False, **last_logits(model, count + 1)}
     logits = model(input_ids=says, **options).logits[0, -count - 1 : -1].float().log_softmax(-1)
     return 1 - float(logits.gather(-1, says[0, -count:, None]).sum().exp())

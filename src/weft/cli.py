@@ -103,7 +103,7 @@ def title(
     if documents and len(documents) < len(sources):
         raise typer.BadParameter("give pictures or documents, not both at once.")
     if documents:
-        write_about(_load(model or "reader"), "title", documents, {"beams": beams, "bound": bound}, explain, as_json)
+        write_about(model or "reader", "title", documents, {"beams": beams, "bound": bound}, explain, as_json)
     else:
         _say("title", sources, beams, explain, as_json, model)
 

@@ -17,7 +17,6 @@ from weft.errors import DataError, WeftError
 from weft.passages import BOUND, PASSAGES
 
 if TYPE_CHECKING:
-    import weft
     from weft.knowledge import KnowledgeBase, Update
 
 Reader = Annotated[
@@ -96,11 +95,11 @@ def summarize(
     `weft summarize report.pdf --length long --explain report.html`
     """
     options = {"beams": beams, "bound": bound, "top_memory": top_memory, "length": length}
-    write_about(load(model or "reader"), "summarize", documents, options, explain, as_json)
+    write_about(model or "reader", "summarize", documents, options, explain, as_json)
 
 
 def write_about(
-    woven: weft.WeftModel,
+    model: str,
     task: Literal["title", "summarize"],
     documents: list[str],
     options: dict[str, Any],
@@ -110,7 +109,7 @@ def write_about(
     """Title or summarize each document; one that can't be read is reported, and the rest goes on.
 
     Args:
-        woven: what reads them.
+        model: what reads them, as :func:`weft.load` takes it.
         task: what is written about each.
         documents: files, or ``-`` for the text on standard input.
         options: for the task.
@@ -121,6 +120,7 @@ def write_about(
         explain.mkdir(parents=True, exist_ok=True)
     else:
         check_target(explain, MARKED)
+    woven = load(model)
     write = woven.title_text if task == "title" else woven.summarize
     failed = False
     for name in documents:

@@ -11,8 +11,6 @@ import typer
 from weft.cli_options import load
 from weft.errors import WeftError
 
-MEGABYTES = 2**20
-
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one of this machine.")] = (
@@ -53,6 +51,8 @@ def serve(
 
     `weft serve --host 0.0.0.0 --api-key-file keys.txt`
     """
+    from weft.memory_cache import MEGABYTE
+
     try:
         from weft.server import Settings, create_app
         from weft.server.running import is_loopback
@@ -74,7 +74,7 @@ def serve(
         rows=rows,
         waiting=waiting,
         timeout=timeout,
-        cache_bytes=cache * MEGABYTES,
+        cache_bytes=cache * MEGABYTE,
     )
     print("weft: loading the model", file=sys.stderr, flush=True)
     run(lambda: create_app(lambda: load(model), settings), host, port)

@@ -88,7 +88,7 @@ class TextCache:
 
     def reserve(self, tokens: int) -> None:
         """Make room for rows of so many tokens."""
-        more = -(-tokens // _STEP) * _STEP - self.blocks[0][0].shape[2]
+        more = _in_steps(tokens) - self.blocks[0][0].shape[2]
         if more > 0:
             self.blocks = [
                 (F.pad(keys, (0, 0, 0, more)), F.pad(values, (0, 0, 0, more))) for keys, values in self.blocks
@@ -117,6 +117,11 @@ class TextCache:
         other.lengths = [tokens]
         other.blocks = [(keys[:1, :, :tokens].clone(), values[:1, :, :tokens].clone()) for keys, values in self.blocks]
         return other
+
+
+def _in_steps(tokens: int) -> int:
+    """So many tokens, or as many more as make a whole number of steps."""
+    return -(-tokens // _STEP) * _STEP
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,7 +311,7 @@ class Decoder:
         first = tokens > 1 and held == tokens
         mask, seen = None, held
         if tokens == 1:
-            seen = -(-held // _STEP) * _STEP  # in whole steps, so that a row's sums do not depend on its neighbours
+            seen = _in_steps(held)  # so that a row's sums do not depend on its neighbours
         if not first:
             mask = (torch.arange(seen) <= places[..., None])[:, None]
         rows = torch.arange(len(lengths))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,7 @@ _PLAIN_OPTIONS = {"bad_words_ids"}
 PORTION = 4
 """Pictures or passages of a conversation that are read at once."""
 
+Thing = TypeVar("Thing")
 Held = Sequence[tuple[int, int]]
 """Items of a memory that a prompt holds, each with the token of the prompt from which on it may be seen."""
 
@@ -148,12 +149,17 @@ def prompt_of(model: WeftModel, messages: Messages, top_memory: int | None = Non
         PictureError: a picture can't be read.
         WeftError: the model has no processor, or no weave that reads what a message holds.
     """
-    portions = reading(model, messages, top_memory)
+    begun = reading(model, messages, top_memory)
     while True:
         try:
-            next(portions)
+            next(begun)
         except StopIteration as done:
             return done.value
+
+
+def portions(things: Sequence[Thing]) -> list[Sequence[Thing]]:
+    """Pictures or passages in portions that are read at once, between which others may be served."""
+    return [things[start : start + PORTION] for start in range(0, len(things), PORTION)]
 
 
 @torch.inference_mode()
@@ -178,8 +184,8 @@ def reading(model: WeftModel, messages: Messages, top_memory: int | None = None)
 
     if rendered.pictures:
         reads: list[ReadMemory] = []
-        for start in range(0, len(rendered.pictures), PORTION):
-            reads += model.read_pictures(rendered.pictures[start : start + PORTION])
+        for portion in portions(rendered.pictures):
+            reads += model.read_pictures(portion)
             yield
         add(reads, list(enumerate(tokenized.columns)), range(len(reads)))
     if rendered.documents:
@@ -192,8 +198,8 @@ def reading(model: WeftModel, messages: Messages, top_memory: int | None = None)
         if cut:
             pieces, columns, owners = zip(*cut, strict=True)
             reads = []
-            for start in range(0, len(pieces), PORTION):
-                reads.append(model.read_texts(pieces[start : start + PORTION]))
+            for portion in portions(pieces):
+                reads.append(model.read_texts(portion))
                 yield
             add(reads, list(enumerate(columns)), owners)
     memories = tuple(memory for memory in placed if memory is not None)

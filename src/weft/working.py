@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -94,9 +95,9 @@ class Job:
         """Tokens that its text may take."""
         return len(self.prompt.tokens) + self.sampling.max_tokens
 
-    @property
+    @cached_property
     def memory_bytes(self) -> int:
-        """Bytes of the memories that it reads."""
+        """Bytes of the memories that it reads; asked for once it has read them, and then in front of every step."""
         return sum(memory.bytes for memory in self.prompt.memories)
 
     def hand_on(self, item: Said | End | BaseException) -> None:
@@ -212,7 +213,6 @@ class Worker:
             self._go_on()
         except BaseException:
             log.exception("the engine has failed")
-            raise
         finally:
             self._leave()
 

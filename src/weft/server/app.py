@@ -47,13 +47,12 @@ def create_app(model: WeftModel | Callable[[], WeftModel], settings: Settings | 
         redoc_url=None,
         lifespan=lifespan,
     )
-    keys = Keys(settings.keys)
-    app.state.service, app.state.keys = service, keys
+    app.state.service = service
     errors.install(app)
     app.include_router(completions.router)
     app.include_router(routes.router)
     _serve_page(app)
-    app.add_middleware(NeedKey, keys=keys, open=("/", "/health", "/ready", "/openapi.json"))
+    app.add_middleware(NeedKey, keys=Keys(settings.keys), open=("/", "/health", "/ready", "/openapi.json"))
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

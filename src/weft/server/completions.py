@@ -35,7 +35,7 @@ from weft.server.schemas import (
     TokenLogprob,
     Usage,
 )
-from weft.server.service import Service
+from weft.server.service import Service, service_of
 
 router = APIRouter()
 
@@ -89,22 +89,27 @@ def answer_id(id: str, index: int) -> str:
 )
 async def chat_completions(body: ChatRequest, request: Request, owner: str = Depends(owner)) -> Any:
     """As OpenAI documents it; beside it ``knowledge`` names a knowledge base to answer from."""
-    service: Service = request.app.state.service
+    service = service_of(request)
     if body.model != service.settings.name:
         message = f"There is no model {body.model!r}; there is: {service.settings.name}."
         raise ApiError(404, message, "model_not_found", "model")
     try:
         with anyio.fail_after(service.settings.timeout):
             conversation = await service.conversations.of(body, owner)
+        return await _replied(_Asked(service, body, conversation, owner, [], []), request)
     except Exception as error:
         raise api_error(error) from error
-    client = f"{owner}/{body.user or (request.client.host if request.client else '')}"
-    asked, streams = _Asked(service, body, conversation, owner, [], []), False
+
+
+async def _replied(asked: _Asked, request: Request) -> Completion | _Stream:
+    """All replies, or a stream that has begun."""
+    service, body, streams = asked.service, asked.request, False
+    client = f"{asked.owner}/{body.user or (request.client.host if request.client else '')}"
+    messages, grounded = asked.conversation.messages, asked.conversation.grounded
     try:
         for index in range(body.n):
             sampling = _sampling(body, service.settings.reply_tokens, index)
-            reply = service.engine.ask(conversation.messages, sampling, client=client, grounded=conversation.grounded)
-            asked.replies.append(reply)
+            asked.replies.append(service.engine.ask(messages, sampling, client=client, grounded=grounded))
             asked.watches.append(service.metrics.watch())
         if not body.stream:
             return await while_there(request, _whole(asked))
@@ -113,8 +118,6 @@ async def chat_completions(body: ChatRequest, request: Request, owner: str = Dep
         first = await while_there(request, anext(events))
         streams = True
         return _Stream(asked, first, events)
-    except Exception as error:
-        raise api_error(error) from error
     finally:
         if not streams:
             asked.end()

@@ -66,9 +66,18 @@ class Conversation:
     grounded: bool = False
 
     @property
+    def parts(self) -> list[Part]:
+        """The parts of all its messages, in order."""
+        return [part for message in self.messages for part in message["content"]]
+
+    def of_kind(self, kind: str) -> list[Part]:
+        """Its pictures (``"image"``), documents (``"document"``) or words (``"text"``), in order."""
+        return [part for part in self.parts if part["type"] == kind]
+
+    @property
     def bytes(self) -> int:
         """Bytes of all that it holds."""
-        return sum(OVERHEAD // 4 + size_of(part) for message in self.messages for part in message["content"])
+        return sum(OVERHEAD // 4 + size_of(part) for part in self.parts)
 
 
 class Conversations:
@@ -113,12 +122,11 @@ class Conversations:
             )
         if request.knowledge is not None:
             await self._look_up(request, request.knowledge, conversation)
-        parts = [part for message in conversation.messages for part in message["content"]]
-        documents = [part["text"] for part in parts if part["type"] == "document"]
-        self._check_pictures(sum(part["type"] == "image" for part in parts))
-        if sum(len(part["text"]) for part in parts if part["type"] == "text") > self.settings.text_characters:
+        documents = conversation.of_kind("document")
+        self._check_pictures(len(conversation.of_kind("image")))
+        if sum(len(part["text"]) for part in conversation.of_kind("text")) > self.settings.text_characters:
             raise _too_much("too many characters of text", self.settings.text_characters)
-        if sum(map(len, documents)) > self.settings.document_characters:
+        if sum(len(part["text"]) for part in documents) > self.settings.document_characters:
             raise _too_much("too many characters of documents", self.settings.document_characters)
         conversation.grounded = bool(documents) or request.knowledge is not None
         return conversation

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -102,7 +101,7 @@ def explanation(model: WeftModel, prompt: Prompt, id: str, finished: Finished) -
 def heatmap(model: WeftModel, prompt: Prompt, finished: Finished, picture: int, word: int) -> Image.Image | None:
     """A picture with what a word looked at laid over it; None if there is no such picture or word."""
     pictures, _ = _leanings(model, prompt, finished.conversation, finished.tokens)
-    words, images = words_of(model, finished.tokens), _parts(finished.conversation, "image")
+    words, images = words_of(model, finished.tokens), finished.conversation.of_kind("image")
     if pictures is None or picture >= len(pictures.items) or word >= len(words):
         return None
     weights, image = _of_words(pictures.items[picture], words), load_image(images[picture]["image"])
@@ -116,7 +115,7 @@ def opened(
     owners = _owners(prompt)
     if passage >= len(owners):
         return None
-    part = _parts(finished.conversation, "document")[owners[passage]]
+    part = finished.conversation.of_kind("document")[owners[passage]]
     found = citations(model, prompt, finished.conversation, finished.tokens)
     quote = next((one for one in found if one.document == passage), None)
     text, name = part["text"], part["name"]
@@ -136,7 +135,7 @@ def _leanings(
 ) -> tuple[Leaning | None, Leaning | None]:
     """What a reply leaned on among pictures, and among documents, these by where they stand in the whole document."""
     pictures = documents = None
-    sent = _parts(conversation, "document")
+    sent = conversation.of_kind("document")
     for leaning, sources in zip(lean_on(model, prompt, tokens), prompt.sources, strict=True):
         if leaning.sources and isinstance(leaning.sources[0], Picture):
             pictures = leaning
@@ -148,21 +147,16 @@ def _leanings(
 
 def _passages(documents: Leaning, prompt: Prompt, conversation: Conversation) -> list[Passage]:
     """The passages that a reply leaned on."""
-    sent = [_parts(conversation, "document")[owner] for owner in _owners(prompt)]
-    return [
-        Passage(one.text, part["name"], part.get("part", ""), (one.start, one.start + len(one.text)), 0.0)
-        for one, part in zip(documents.sources, sent, strict=True)
-    ]
+    sent, passages = conversation.of_kind("document"), []
+    for one, owner in zip(documents.sources, _owners(prompt), strict=True):
+        span = (one.start, one.start + len(one.text))
+        passages.append(Passage(one.text, sent[owner]["name"], sent[owner].get("part", ""), span, 0.0))
+    return passages
 
 
 def _owners(prompt: Prompt) -> list[int]:
     """For each passage that a prompt reads, which of the documents it belongs to."""
     return [owner for sources in prompt.sources for source, owner in sources if isinstance(source, Excerpt)]
-
-
-def _parts(conversation: Conversation, kind: str) -> list[dict[str, Any]]:
-    """The pictures or the documents of a conversation, in order."""
-    return [part for message in conversation.messages for part in message["content"] if part["type"] == kind]
 
 
 def _documents(documents: Leaning, passages: Sequence[Passage]) -> list[ReadPassage]:

@@ -71,8 +71,8 @@ def _digest(key: bytes) -> bytes:
 
 
 async def owner(request: Request) -> str:
-    """Whose request it is; a dependency of all routes that are not open to everyone."""
-    return request.app.state.keys.owner(request.headers.get("authorization"))
+    """Whose request it is, as :class:`NeedKey` has found; a dependency of routes that are not open to everyone."""
+    return request.state.owner
 
 
 class NeedKey:
@@ -92,7 +92,7 @@ class NeedKey:
         if scope["type"] == "http" and scope["path"] not in self.open and not scope["path"].startswith("/page/"):
             sent = dict(scope["headers"]).get(b"authorization", b"")
             try:
-                self.keys.owner(sent.decode("latin-1"))
+                scope.setdefault("state", {})["owner"] = self.keys.owner(sent.decode("latin-1"))
             except ApiError as error:
                 await error.response()(scope, receive, send)
                 return

@@ -14,7 +14,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from weft.engine import EngineClosed
 from weft.memory import ReadMemory
 from weft.model import WeftModel
-from weft.responding import PORTION
+from weft.responding import portions
+from weft.search import Prompt
 from weft.server.conversation import Part
 from weft.server.errors import RESPONSES, ApiError
 from weft.server.explaining import Finished, explanation, heatmap, opened
@@ -30,16 +31,11 @@ from weft.server.schemas import (
     Model,
     Models,
 )
-from weft.server.service import Service
+from weft.server.service import Service, service_of
 from weft.text_encoders import Piece
 
 router = APIRouter(responses=RESPONSES)
 STARTED = int(time.time())
-
-
-def service_of(request: Request) -> Service:
-    """What all routes share."""
-    return request.app.state.service
 
 
 @router.get("/v1/models", summary="The models that can be asked")
@@ -87,8 +83,7 @@ async def _read(service: Service, part: Part) -> list[ReadMemory]:
     pieces = await service.beside(_cut, part["text"])
     if not pieces:
         raise ApiError(400, "The text holds no words; send one with words in it.", "invalid_value", "text")
-    portions = [pieces[start : start + PORTION] for start in range(0, len(pieces), PORTION)]
-    return [await service.beside(WeftModel.read_texts, portion) for portion in portions]
+    return [await service.beside(WeftModel.read_texts, portion) for portion in portions(pieces)]
 
 
 def _cut(model: WeftModel, text: str) -> list[Piece]:
@@ -114,8 +109,7 @@ async def explanations(
     The id is that of the completion; of several replies to one request, the later ones have ``-1``, ``-2``, ... behind.
     """
     service = service_of(request)
-    finished = _finished(service, id, owner)
-    prompt = await while_there(request, service.read(finished.conversation))
+    finished, prompt = await _finished(request, id, owner)
     if format == "json":
         return await service.beside(explanation, prompt, id, finished)
     image = await service.beside(heatmap, prompt, finished, picture, word)
@@ -132,19 +126,20 @@ async def document(id: str, passage: int, request: Request, owner: str = Depends
     service = service_of(request)
     found = None
     if 0 <= passage < 2**31:
-        finished = _finished(service, id, owner)
-        prompt = await while_there(request, service.read(finished.conversation))
+        finished, prompt = await _finished(request, id, owner)
         found = await service.beside(opened, prompt, finished, passage, service.knowledge)
     if found is None:
         raise ApiError(404, f"The reply {id!r} has read no passage {passage}.", "not_found")
     return found
 
 
-def _finished(service: Service, id: str, owner: str) -> Finished:
+async def _finished(request: Request, id: str, owner: str) -> tuple[Finished, Prompt]:
+    """A finished reply, and what it replies to, read again."""
+    service = service_of(request)
     finished = service.answers.get(id)
     if finished is None or finished.owner != owner:
         raise ApiError(404, f"There is no reply {id!r}, or it is kept no longer; ask again.", "explanation_not_found")
-    return finished
+    return finished, await while_there(request, service.read(finished.conversation))
 
 
 @router.get("/health", summary="Whether the process is alive")

@@ -20,7 +20,7 @@ GRACE = 30.0
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens; refuses new replies when it is told to stop, and ends those that take too long.
+    """Says where it listens; ends replies that take too long when it is told to stop.
 
     Args:
         config: as for uvicorn.
@@ -70,14 +70,9 @@ def serve(make: Callable[[], FastAPI], host: str, port: int) -> None:
         listening.close()
         raise WeftError(f"{host}:{port} can't be listened on ({error.strerror or error}); choose another.") from None
     with listening:
-        app = make()
-        service: Service = app.state.service
-        _run(app, service, listening)
-
-
-def _run(app: FastAPI, service: Service, listening: socket.socket) -> None:
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(GRACE) + 5)
-    _Server(config, service).run(sockets=[listening])
+        app, patience = make(), int(GRACE) + 5
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=patience)
+        _Server(config, app.state.service).run(sockets=[listening])
 
 
 def is_loopback(host: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import anyio
+from fastapi import Request
 
 from weft.engine import Engine, Limits
 from weft.memory_cache import MemoryCache
@@ -77,3 +78,8 @@ class Service:
         """Stop; replies on their way end with an error."""
         self.closing = True
         self.engine.close()
+
+
+def service_of(request: Request) -> Service:
+    """What the routes of an application share."""
+    return request.app.state.service

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weft.errors import WeftError
-
-MEGABYTE = 2**20
+from weft.memory_cache import MEGABYTE
 
 
 @dataclass(frozen=True)
