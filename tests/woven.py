@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from families import language_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, ViTConfig, ViTImageProcessorPil, ViTModel
 
-from weft.encoders import VisionEncoder, encoder_from_model
+from weft.encoders import TransformersEncoder, VisionEncoder, encoder_from_model
 from weft.making import weave
 from weft.memory import Memory
 from weft.model import WeftModel
@@ -79,3 +80,28 @@ def reader(family: str | PreTrainedModel = "llama", *, opened: bool = True, seed
     options = {"start": 1, "every": 1, "copy_width": 16, "tokenizer": begin_tokenizer(), **options}
     model = weave(base, text="language-model", **options).eval()
     return open_weave(model, options.get("name", "reader")) if opened else model
+
+
+class NamingEncoder(TransformersEncoder):
+    """An encoder that was trained with a classifier: of its four classes, two are the same animal."""
+
+    NOUNS = ("cat", "cup", "dog", "dog")
+
+    def __init__(self, plain: VisionEncoder) -> None:
+        super().__init__(plain.model, plain.processor, id=plain.id, sha256=plain.sha256)
+        self.head = nn.Linear(plain.width, len(self.NOUNS))
+        nn.init.normal_(self.head.weight, std=0.5, generator=torch.Generator().manual_seed(5))
+        self.head.requires_grad_(False)
+
+    @property
+    def classifier(self) -> tuple[nn.Linear, list[str]]:
+        return self.head, list(self.NOUNS)
+
+
+def naming(family: str | PreTrainedModel = "llama", *, opened: bool = True, seed: int = 0, **options: Any) -> WeftModel:
+    """A small woven model that reads, and may copy, the names of what its pictures show."""
+    base = language_model(family, seed) if isinstance(family, str) else family
+    torch.manual_seed(seed + 1)
+    options = {"start": 1, "every": 1, "feed_forward": 16, "copy_width": 16, "labels": "encoder", **options}
+    model = weave(base, vision=NamingEncoder(encoder(seed=seed)), tokenizer=tokenizer(), **options).eval()
+    return open_weave(model, options.get("name", "photos")) if opened else model

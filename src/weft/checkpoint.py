@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import PartError
-from weft.parts import ENCODERS, LANGUAGE_MODEL, WEIGHTS, resolve, resolve_named
+from weft.namers import OWN as OWN_LABELS
+from weft.namers import TransformersNamer, load_transformers_namer
+from weft.parts import ENCODERS, LABELS, LANGUAGE_MODEL, WEIGHTS, resolve, resolve_named
 from weft.processing import FILE as PROCESSOR
 from weft.processing import WeftProcessor
 from weft.text_encoders import OWN, LanguageModelEncoder, TextEncoder, load_text_encoder
@@ -50,6 +53,8 @@ def save_checkpoint(
         model.language_model.save_pretrained(folder / LANGUAGE_MODEL)
         for name in model.encoders:
             model.encoder(name).save_pretrained(folder / ENCODERS / name)
+        for name, namer in model.namers.items():
+            cast(TransformersNamer, namer).save_pretrained(folder / LABELS / name)
     if model.processor is not None:
         model.processor.parts = {"language_model": model.config.language_model}
         eyes = [(name, one) for name, one in model.encoders.items() if isinstance(one, VisionEncoder)]
@@ -124,7 +129,8 @@ def load_checkpoint(
     encoders = {
         name: _encoder(folder, name, WeaveConfig(**fields)) for name, fields in config.weaves.items() if name not in own
     }
-    model = cls(config, language_model, encoders)
+    namers = {name: _namer(folder, name, one) for name, one in _named_apart(config)}
+    model = cls(config, language_model, encoders, namers)
     if (folder / PROCESSOR).is_file():
         eyes = next((one for one in encoders.values() if isinstance(one, VisionEncoder)), None)
         model.processor = WeftProcessor.from_pretrained(folder, encoder=eyes)
@@ -160,7 +166,8 @@ def load_weaves(model: WeftModel, source: str | Path) -> None:
         made = WeaveConfig(**fields)
         own = made.encoder.get("id") == OWN
         encoder = own_encoder(model, made.layers) if own else _encoder(folder, name, made)
-        model.add_weave(name, replace(made, initial="identity"), encoder).to(dtype=dtype)
+        namer = _namer(folder, name, made) if name in dict(_named_apart(config)) else None
+        model.add_weave(name, replace(made, initial="identity"), encoder, namer).to(dtype=dtype)
         model.config.weaves[name], model.weave(name).config.initial = fields, made.initial
         if model.processor is not None:
             model.processor.use(encoder)
@@ -200,6 +207,18 @@ def _encoder(folder: Path, name: str, config: WeaveConfig) -> VisionEncoder | Te
     return load_text_encoder(part) if config.reads == "texts" else load_vision_encoder(part)
 
 
+def _named_apart(config: WeftConfig) -> list[tuple[str, WeaveConfig]]:
+    """The weaves whose pictures are named by a model apart from the encoder."""
+    weaves = [(name, WeaveConfig(**fields)) for name, fields in config.weaves.items()]
+    return [(name, one) for name, one in weaves if one.labels and one.labels["id"] != OWN_LABELS]
+
+
+def _namer(folder: Path, name: str, config: WeaveConfig) -> TransformersNamer:
+    """What names pictures for a saved weave, from its part."""
+    part = resolve_named(folder / LABELS / name, config.labels, f"labels of the weave {name!r}")
+    return load_transformers_namer(part)
+
+
 def name_parts(model: WeftModel) -> None:
     """Fill in id and hash of a language model that was given loaded, from where it was loaded.
 
@@ -222,5 +241,11 @@ def name_parts(model: WeftModel) -> None:
         elif not encoder.id:
             raise PartError(
                 f"The encoder of the weave {name!r} has no name by which it could be found again; load it from a "
+                "folder or a Hub id, or call save_pretrained(..., merge=True)."
+            )
+    for name, namer in model.namers.items():
+        if not namer.id:
+            raise PartError(
+                f"The labels of the weave {name!r} have no name by which they could be found again; load them from a "
                 "folder or a Hub id, or call save_pretrained(..., merge=True)."
             )

@@ -47,6 +47,39 @@ def data_flickr8k_questions(
     _tell(out, {f"questions-{split}": sum(kinds.values()) for split, kinds in counts.items()})
 
 
+@data_app.command("flickr8k-exchanged")
+def data_flickr8k_exchanged(
+    folder: Annotated[Path, typer.Argument(help="Folder of Parquet files with 'image' and 'captions'.")],
+    out: Annotated[Path, typer.Argument(help="Folder that `weft data flickr8k` wrote to.")],
+) -> None:
+    """Make captions of Flickr8k in which dogs are called something else, together with what a classifier names.
+
+    **Example**
+
+    `weft data flickr8k-exchanged downloads/flickr8k data/flickr8k`
+    """
+    from weft.encoders import EFFICIENTNET, load_vision_encoder
+    from weft.exchanges import flickr8k_exchanged
+
+    _tell(out, flickr8k_exchanged(folder, out, load_vision_encoder(EFFICIENTNET)))
+
+
+@data_app.command("objects")
+def data_objects(
+    folder: Annotated[Path, typer.Argument(help="Folder with pictures/ and labels.tsv: 'picture', 'plain_noun'.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write pictures and JSONL files to.")],
+) -> None:
+    """Make conversations of photos that show one thing each.
+
+    **Example**
+
+    `weft data objects downloads/objects data/objects`
+    """
+    from weft.object_photos import write_object_photos
+
+    _tell(out, write_object_photos(folder, out))
+
+
 @data_app.command("fairytales")
 def data_fairytales(
     folder: Annotated[Path, typer.Argument(help="Folder with train.jsonl, train_stories.jsonl and the same of dev.")],

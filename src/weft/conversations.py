@@ -88,19 +88,23 @@ def document_line(
     return _line(parts, question, answer, {name: values for name, values in lists.items() if values} | more)
 
 
-def picture_line(picture: str, question: str, answer: str, **more: str) -> str:
+def picture_line(
+    picture: str, question: str, answer: str, names: Mapping[str, str | None] | None = None, **more: Any
+) -> str:
     """A question about a picture, with its answer.
 
     Args:
         picture: its file, relative to the file that the line is written to.
         question: in words.
         answer: what is right.
+        names: names of what is seen that stand for others here; None for one that is left out.
         more: further fields of the line.
     """
-    return _line([{"type": "image", "image": picture}], question, answer, more)
+    part = {"type": "image", "image": picture} | ({"names": dict(names)} if names else {})
+    return _line([part], question, answer, more)
 
 
-def _line(parts: Sequence[Mapping[str, str]], question: str, answer: str, more: Mapping[str, Any]) -> str:
+def _line(parts: Sequence[Mapping[str, Any]], question: str, answer: str, more: Mapping[str, Any]) -> str:
     content = [*parts, {"type": "text", "text": question}]
     messages = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
     return json.dumps({"messages": messages, **more}, ensure_ascii=False)

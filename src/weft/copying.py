@@ -66,7 +66,11 @@ class CopyGate(nn.Module):
         nn.init.constant_(self.sentinel.bias, 8.0)  # some hundred tokens together then have a share of a few percent
 
     def read(
-        self, features: Float[Tensor, "M N D"], ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"] | None = None
+        self,
+        features: Float[Tensor, "M N D"],
+        ids: Int[Tensor, "M N"],
+        mask: Bool[Tensor, "M N"] | None = None,
+        begins: Bool[Tensor, "M N"] | None = None,
     ) -> CopyKeys:
         """Keys of a memory's tokens: all the work on the memory that is ever done here.
 
@@ -74,9 +78,12 @@ class CopyGate(nn.Module):
             features: the memory.
             ids: its tokens, -1 where one can't be copied.
             mask: True where a token is real; None when all are.
+            begins: True where a token does not follow on the one in front of it; None when only the first does not.
         """
         before, token = project_real(self._parts, features, mask).chunk(2, -1)
         before = F.pad(before[:, :-1], (0, 0, 1, 0))  # before the first there is none
+        if begins is not None:
+            before = before.masked_fill(begins[..., None], 0.0)
         return CopyKeys(before + token, ids.to(features.device))
 
     def _parts(self, features: Float[Tensor, "R D"]) -> Float[Tensor, "R width"]:

@@ -48,6 +48,12 @@ class Example:
         return tuple(part["image"] for part in _parts(self.messages) if part["type"] == "image")
 
     @property
+    def exchanged(self) -> tuple[tuple[tuple[str, str | None], ...], ...]:
+        """For each picture the names that are exchanged, and for what; None for one that is left out."""
+        pictures = [part for part in _parts(self.messages) if part["type"] == "image"]
+        return tuple(tuple(part.get("names", {}).items()) for part in pictures)
+
+    @property
     def documents(self) -> tuple[Mapping[str, Any], ...]:
         """Its documents, in order: objects with ``text``, and perhaps ``id``."""
         return tuple(part for part in _parts(self.messages) if part["type"] == "document")
@@ -111,6 +117,11 @@ def _example(line: str, where: str, folder: Path) -> Example:
             if not picture.is_file():
                 raise DataError(f"{where}: the picture {picture} doesn't exist; paths are relative to the data file.")
             part["image"] = str(picture)
+            exchanged = part.get("names", {})
+            if not isinstance(exchanged, dict) or not all(
+                isinstance(one, (str, type(None))) for one in exchanged.values()
+            ):
+                raise DataError(f"{where}: 'names' of a picture must be an object of names and what stands for each.")
     references, supporting = (_strings(fields, name, where) for name in ("references", "supporting"))
     example = Example(tuple(messages), references, where, supporting, fields.get("source"))
     if not messages or messages[-1]["role"] != "assistant" or not example.answer.strip():
@@ -157,6 +168,7 @@ class Row:
         columns: the column from which on each picture may be seen.
         where: file and line of the first example in it.
         passages: those of its documents.
+        exchanged: for each picture the names that are exchanged, and for what; None for one that is left out.
     """
 
     prompt: tuple[int, ...]
@@ -165,6 +177,7 @@ class Row:
     columns: tuple[int, ...]
     where: str
     passages: tuple[RowPassage, ...] = ()
+    exchanged: tuple[tuple[tuple[str, str | None], ...], ...] = ()
 
     def __len__(self) -> int:
         """Tokens that are computed: of an answer's last token nothing is asked."""
@@ -195,12 +208,13 @@ def rows_of(
         made = _tokenize(example, processor)
         first = made.flags.index(True)
         unshared = None if share_prompts else number
-        key = (tuple(made.tokens[:first]), example.pictures, tuple(made.columns), made.passages[:passages], unshared)
+        held = example.pictures, tuple(made.columns), made.passages[:passages], example.exchanged
+        key = (tuple(made.tokens[:first]), *held, unshared)
         answers = found.setdefault(key, [example.where])
         answers.append((tuple(made.tokens[first:]), tuple(made.flags[first:])))
     return [
-        Row(prompt, tuple(answers), pictures, columns, where, held)
-        for (prompt, pictures, columns, held, _), (where, *answers) in found.items()
+        Row(prompt, tuple(answers), pictures, columns, where, read, exchanged)
+        for (prompt, pictures, columns, read, exchanged, _), (where, *answers) in found.items()
     ]
 
 

@@ -55,6 +55,11 @@ class VisionEncoder(nn.Module):
         """Stays in evaluation mode: it is frozen."""
         return super().train(False)
 
+    @property
+    def classifier(self) -> tuple[nn.Linear, list[str]] | None:
+        """The linear classifier over the mean feature that it was trained with, and a noun for each class, if any."""
+        return None
+
     def encode(self, pictures: Sequence[Any]) -> Memory:
         """Features of pictures.
 
@@ -64,8 +69,11 @@ class VisionEncoder(nn.Module):
         Raises:
             PictureError: one of them can't be read.
         """
-        images = [load_image(picture) for picture in pictures]
-        pixel_values, sources = self.preprocess(images, [picture_name(picture) for picture in pictures])
+        return self.encode_images([load_image(one) for one in pictures], [picture_name(one) for one in pictures])
+
+    def encode_images(self, images: Sequence[Image.Image], names: Sequence[str] | None = None) -> Memory:
+        """Features of pictures that have been loaded; arguments as for :meth:`preprocess`."""
+        pixel_values, sources = self.preprocess(images, names)
         parameter = next(self.parameters())
         with torch.no_grad():
             features = self(pixel_values.to(parameter.device, parameter.dtype))
@@ -132,6 +140,11 @@ class EfficientNetLite2(VisionEncoder):
         model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
         return cls(model.to(memory_format=torch.channels_last), id=id, sha256=sha256, folder=folder)
 
+    @property
+    def classifier(self) -> tuple[nn.Linear, list[str]]:
+        """ImageNet's classes; of 118 breeds the noun is "dog"."""
+        return self.model._fc, _imagenet_nouns()
+
     def forward(self, pixel_values: Float[Tensor, "M 3 260 260"]) -> Float[Tensor, "M 81 1280"]:
         """Features of prepared pictures."""
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
@@ -146,6 +159,12 @@ class EfficientNetLite2(VisionEncoder):
 
     def save_pretrained(self, folder: str | Path) -> None:
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+
+
+@lru_cache(maxsize=1)
+def _imagenet_nouns() -> list[str]:
+    """A plain noun for each of ImageNet's 1,000 classes, in their usual order."""
+    return Path(__file__).with_name("imagenet_nouns.txt").read_text(encoding="utf-8").splitlines()
 
 
 class TransformersEncoder(VisionEncoder):

@@ -7,15 +7,17 @@ passage, or picture and view, that the store lacks.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from weft.data import Batch, Example, Row, collate, load_examples, plan_epoch, rows_of
 from weft.encoders import VisionEncoder
-from weft.memory import Memory, Placement
-from weft.pictures import PictureFeatures, View
+from weft.memory import Memory, Name, Placement
+from weft.namers import NamedPictures, Namer
+from weft.names import Doubt
+from weft.pictures import PictureFeatures, View, show
 from weft.processing import WeftProcessor
 from weft.progress import Reporter
 from weft.recipe import Recipe, listed
@@ -23,6 +25,10 @@ from weft.store import FeatureStore
 from weft.text_encoders import TextEncoder
 from weft.texts import TextFeatures
 
+LEAST_CHANCE = 0.005
+"""Confidence that a name has at least to be read by mistake."""
+CHANCES = 12
+"""Names of a picture that may be read by mistake, at most."""
 PROBED = 4
 """Rows on which a run tries its way through the language model before the first step."""
 
@@ -40,6 +46,8 @@ class Feed:
         processor: knows the chat template and the tokenizer.
         encoder: the frozen encoder, of pictures or of texts.
         device: where batches go.
+        namer: names what is seen in pictures; None for nobody.
+        with_names: spells names out in a memory.
 
     Attributes:
         rows: the training set.
@@ -52,9 +60,17 @@ class Feed:
     """
 
     def __init__(
-        self, recipe: Recipe, processor: WeftProcessor, encoder: VisionEncoder | TextEncoder, device: torch.device
+        self,
+        recipe: Recipe,
+        processor: WeftProcessor,
+        encoder: VisionEncoder | TextEncoder,
+        device: torch.device,
+        namer: Namer | None = None,
+        with_names: Callable[[Memory, Sequence[Sequence[Name]]], Memory] | None = None,
     ) -> None:
         self.recipe, self.device, self.processor = recipe, device, processor
+        self.with_names, self.doubt = with_names, Doubt(**recipe.doubt)
+        self.named: NamedPictures | None = None
         self.padding = processor.tokenizer.pad_token_id or 0
         self.rows = self._rows(
             [one for number, file in enumerate(listed(recipe.data)) for one in self._drawn(number, file)]
@@ -73,6 +89,8 @@ class Feed:
             )
         else:
             self.held = PictureFeatures(encoder, store)
+            if namer is not None:
+                self.named = NamedPictures(namer, encoder, least=LEAST_CHANCE, most=CHANCES)
 
     def _drawn(self, number: int, file: str) -> list[Example]:
         """The conversations of a file that are used."""
@@ -112,9 +130,25 @@ class Feed:
         else:
             chosen = [(picture, self._view(row, epoch)) for row in rows for picture in row.pictures]
             memory = Memory(self.held.batch(chosen).float(), ())
+            if self.named is not None and self.with_names is not None and chosen:
+                memory = self.with_names(memory, self._names(rows, chosen, memory, epoch))
             items = iter(range(len(chosen)))
             placement = Placement.of([[(next(items), column) for column in row.columns] for row in rows])
         return memory.to(self.device), placement
+
+    def _names(
+        self, rows: Sequence[Row], chosen: Sequence[tuple[str, View]], memory: Memory, epoch: int | None
+    ) -> list[tuple[Name, ...]]:
+        """What the pictures of some rows are said to show; while learning, not all of it is true."""
+        assert self.named is not None
+        found = iter(self.named.of(chosen, (show(*one) for one in chosen), memory.features))
+        names = []
+        for row in rows:
+            chance = random.Random(f"{self.recipe.seed} {epoch} {self.order.get(row, row.where)}")
+            doubt = Doubt() if epoch is None else self.doubt
+            for exchanged in row.exchanged or ((),) * len(row.pictures):
+                names.append(doubt(next(found), dict(exchanged), chance))
+        return names
 
     def _view(self, row: Row, epoch: int | None) -> View:
         views = self.recipe.views

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from weft.attention import attention
 from weft.choosing import look, narrowed
-from weft.memory import KeyValues
+from weft.memory import KeyValues, NameTokens
 
 
 class RMSNorm(nn.RMSNorm):
@@ -300,6 +300,33 @@ class SelfAttentionLayer(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
+class NameEmbedding(nn.Module):
+    """Tokens that name what is seen in a picture, as the connector takes them in among the patches.
+
+    A token is the sum of what it says (its input embedding, projected), how sure that is (the confidence and its
+    logarithm, projected) and what is seen at its place (the patches there), so that a name can be held against the
+    picture before it is believed.
+
+    Args:
+        embedding_size: width ``E`` of the language model's input embeddings.
+        hidden_size: width ``H`` of what is handed on.
+    """
+
+    def __init__(self, embedding_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(embedding_size, eps=1e-6)
+        self.proj = nn.Linear(embedding_size, hidden_size, bias=False)
+        self.confidence = nn.Linear(2, hidden_size)
+
+    def forward(self, names: NameTokens, patches: Float[Tensor, "M N H"]) -> Float[Tensor, "M K H"]:
+        """``patches`` are the picture's, projected and told their place."""
+        weight = self.proj.weight
+        sure = names.confidence.clamp(min=1e-3).to(weight.device)
+        scales = torch.stack((sure, sure.log()), -1).to(weight.dtype)
+        said = self.proj(self.norm(names.features.to(weight.device, weight.dtype)))
+        return said + self.confidence(scales) + names.places.to(patches.device, patches.dtype) @ patches
+
+
 class Connector(nn.Module):
     """Brings an encoder's features to the fusion layers' width, tells them their place, and lets them see each other.
 
@@ -311,6 +338,7 @@ class Connector(nn.Module):
         heads: heads of those layers.
         feed_forward: inner width of their feed-forward network.
         dropout: probability with which features and what the layers add are dropped while training.
+        embedding_size: width of the language model's input embeddings, for items in which names are seen; 0 for none.
     """
 
     def __init__(
@@ -323,11 +351,13 @@ class Connector(nn.Module):
         heads: int = 8,
         feed_forward: int = 0,
         dropout: float = 0.0,
+        embedding_size: int = 0,
     ) -> None:
         super().__init__()
         self.norm = RMSNorm(memory_size, eps=1e-6)
         self.proj = nn.Linear(memory_size, hidden_size, bias=False)
         self.positions = nn.Parameter(torch.randn(tokens, hidden_size) * 0.02) if tokens else None
+        self.names = NameEmbedding(embedding_size, hidden_size) if embedding_size else None
         self.layers = nn.ModuleList(
             SelfAttentionLayer(hidden_size, heads=heads, feed_forward=feed_forward or 2 * hidden_size, dropout=dropout)
             for _ in range(layers)
@@ -335,9 +365,17 @@ class Connector(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None = None
-    ) -> Float[Tensor, "M N H"]:
-        """``mask`` is True where a token is real.
+        self,
+        features: Float[Tensor, "M N D"],
+        mask: Bool[Tensor, "M S"] | None = None,
+        names: NameTokens | None = None,
+    ) -> Float[Tensor, "M S H"]:
+        """Features as the fusion layers read them, ``N`` of patches or words and behind them ``K`` of names.
+
+        Args:
+            features: what the encoder made of the items.
+            mask: True where a token is real, names among them.
+            names: what is seen in the items; None where nothing is.
 
         Raises:
             ValueError: where the items have another number of tokens than there are position embeddings.
@@ -350,6 +388,8 @@ class Connector(nn.Module):
                     "encode pictures at the size that the weave was made for."
                 )
             x = x + self.positions.to(x.dtype)
+        if names is not None and self.names is not None:
+            x = torch.cat((x, self.names(names, x)), 1)
         for layer in self.layers:
             x = layer(x, mask)
         return x

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from weft.memory import CopyKeys, Excerpt, KeyValues, Picture, ReadMemory, Source, content_hash
+from weft.memory import CopyKeys, Excerpt, KeyValues, Name, Picture, ReadMemory, Source, content_hash
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -47,7 +47,10 @@ def save_read(memory: ReadMemory, path: Path) -> None:
             told.append({"text": source.text, "name": source.name, "start": source.start})
         else:
             tensors[f"places.{index}"] = torch.from_numpy(source.rectangles)
-            told.append({"size": source.size, "name": source.name})
+            names = [[name.text, name.confidence, name.tokens.start, name.tokens.stop] for name in source.names]
+            told.append({"size": source.size, "name": source.name, "names": names})
+            if names:
+                tensors[f"named.{index}"] = torch.stack([torch.from_numpy(name.place) for name in source.names])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
     about = {"weave": memory.weave, "sources": json.dumps(told)}
@@ -63,7 +66,8 @@ def load_read(path: Path, key: str = "") -> ReadMemory | None:
             tensors = {name: file.get_tensor(name) for name in names}
             about = file.metadata() or {}
         sources = tuple(
-            _source(fields, tensors[f"places.{index}"]) for index, fields in enumerate(json.loads(about["sources"]))
+            _source(fields, tensors[f"places.{index}"], tensors.get(f"named.{index}"))
+            for index, fields in enumerate(json.loads(about["sources"]))
         )
         layers = tuple(
             KeyValues(tensors[f"keys.{index}"], tensors[f"values.{index}"], tensors.get(f"mask.{index}"))
@@ -78,10 +82,14 @@ def load_read(path: Path, key: str = "") -> ReadMemory | None:
         return None
 
 
-def _source(fields: dict[str, Any], places: torch.Tensor) -> Source:
+def _source(fields: dict[str, Any], places: torch.Tensor, named: torch.Tensor | None) -> Source:
     if "text" in fields:
         return Excerpt(fields["text"], places.numpy(), fields["name"], fields["start"])
-    return Picture(tuple(fields["size"]), places.numpy(), fields["name"])
+    names = tuple(
+        Name(text, confidence, place.numpy(), range(start, stop))
+        for (text, confidence, start, stop), place in zip(fields["names"], [] if named is None else named, strict=True)
+    )
+    return Picture(tuple(fields["size"]), places.numpy(), fields["name"], names)
 
 
 class MemoryKeeper:

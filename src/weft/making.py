@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,6 +21,7 @@ from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import WeftError
 from weft.model import WeftModel
+from weft.namers import Namer, load_namer
 from weft.packing import multiplies_bfloat16
 from weft.parts import resolve
 from weft.plain import PlainDecoder
@@ -77,6 +79,7 @@ def weave(
     start: int | None = None,
     layers: Sequence[int] | None = None,
     initial: Initial = "identity",
+    labels: PreTrainedModel | str | Path | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
@@ -94,6 +97,9 @@ def weave(
         start: ... from this one on; by default every second one of the upper third.
         layers: or these decoder layers.
         initial: ``"identity"``, or ``"self-attention"`` to start as copies of the decoder's own attention.
+        labels: who names what is seen in pictures, so that the names can be read and copied as well: ``"encoder"`` for
+            the classifier that the encoder was trained with, or an image classifier, tagger or object detector of
+            transformers: loaded, a local folder or a Hub id; None for nobody.
         tokenizer: the language model's; by default from where it was loaded.
         dtype: floating-point type of the weave, and of a language model that is loaded here; float32 by default, or
             that of the loaded language model.
@@ -130,20 +136,63 @@ def weave(
         encoder, fields = _eyes(vision or "efficientnet-lite2")
     else:
         encoder, fields = _reading(language_model, text, chosen, tokenizer, initial)
+    namer = None if labels is None else _namer(labels, encoder, language_model)
+    if namer is not None:
+        fields["labels"] = {"id": namer.id, "sha256": namer.sha256}
     fields = {**_geometry(config), "connector_heads": _heads(config.hidden_size), **fields, **options}
-    if fields.get("copy_width") and not getattr(encoder, "copies", False):
+    if fields.get("copy_width") and namer is None and not getattr(encoder, "copies", False):
         raise WeftError(
-            "copy_width: a copy gate needs a memory in the language model's own vocabulary; use text='language-model'."
+            "copy_width: a copy gate needs a memory in the language model's own vocabulary; use text='language-model', "
+            "or labels for pictures."
         )
     made = WeaveConfig(layers=chosen, encoder={"id": encoder.id, "sha256": encoder.sha256}, initial=initial, **fields)
     name = name or ("photos" if text is None else "reader")
-    language_model.add_weave(name, made, encoder).to(dtype=dtype or language_model.language_model.dtype)
+    language_model.add_weave(name, made, encoder, namer).to(dtype=dtype or language_model.language_model.dtype)
     if language_model.processor is None and tokenizer is not None:
         language_model.processor = WeftProcessor(tokenizer)
     if language_model.processor is not None:
         for each in language_model.weaves:
             language_model.processor.use(language_model.encoder(each))
     return language_model
+
+
+def extend(
+    model: WeftModel, name: str, *, labels: PreTrainedModel | str | Path | None = None, copy_width: int = 0
+) -> None:
+    """Let a weave that has learned read names of what pictures show, or copy, as well; what it knew it still knows.
+
+    Args:
+        model: the woven model.
+        name: the weave that gets what it lacks.
+        labels: who names what is seen in pictures, as for :func:`weave`; None to leave that as it is.
+        copy_width: width in which a copy gate compares; 0 to leave that as it is.
+
+    Raises:
+        WeftError: the weave can't have these.
+    """
+    known, encoder = model.weave(name), model.encoder(name)
+    if labels is not None and not known.config.labels:
+        namer = _namer(labels, encoder, model)
+        if isinstance(namer, nn.Module):
+            model.namers[name] = namer
+        known.add_names({"id": namer.id, "sha256": namer.sha256})
+    if copy_width and not known.config.copy_width:
+        known.add_copy_gate(copy_width)
+    model.config.weaves[name] = known.config.to_dict()
+
+
+def _namer(labels: Any, encoder: VisionEncoder | TextEncoder, model: WeftModel) -> Namer:
+    """What names pictures for a weave.
+
+    Raises:
+        WeftError: the weave reads texts, or the language model's embeddings have a width of their own.
+    """
+    if not isinstance(encoder, VisionEncoder):
+        raise WeftError("labels name what is seen in pictures, but this weave reads texts; leave them out.")
+    width = next(model.get_input_embeddings().parameters()).shape[-1]
+    if width != model.config.get_text_config(decoder=True).hidden_size:
+        raise WeftError(f"labels: this language model's input embeddings have a width of their own ({width}).")
+    return load_namer(labels, encoder)
 
 
 def _eyes(vision: Any) -> tuple[VisionEncoder, dict[str, Any]]:

@@ -26,19 +26,38 @@ Sees = Literal["last", "all"]
 
 
 @dataclass(frozen=True, eq=False)
+class Name:
+    """What something in a picture is called, by whoever names what pictures show.
+
+    Attributes:
+        text: the name, as plain words.
+        confidence: how sure that is, from 0 to 1.
+        place: where in the picture it is: a share for each patch; they sum to one.
+        tokens: the tokens of the picture's memory that spell it.
+    """
+
+    text: str
+    confidence: float
+    place: Float[np.ndarray, " N"]
+    tokens: range = range(0)
+
+
+@dataclass(frozen=True, eq=False)
 class Picture:
-    """Where the tokens of one picture came from.
+    """Where the tokens of one picture came from: those of its patches, and behind them those that name what it shows.
 
     Attributes:
         size: width and height of the original picture in pixels, after its EXIF orientation.
-        rectangles: for every token its ``(left, top, right, bottom)`` in pixels of the original picture, with
+        rectangles: for every patch its ``(left, top, right, bottom)`` in pixels of the original picture, with
             resize, crop and padding undone. They may reach over the edge where the encoder padded the picture.
         name: the file it was read from, or a description of it.
+        names: what is seen in it.
     """
 
     size: tuple[int, int]
     rectangles: Float[np.ndarray, "N 4"]
     name: str = "picture"
+    names: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +83,30 @@ Source = Picture | Excerpt
 
 
 @dataclass(frozen=True, eq=False)
+class NameTokens:
+    """The names of what pictures show, as tokens of the language model's own vocabulary.
+
+    Attributes:
+        ids: the tokens, ``[M, K]``; -1 where a picture has fewer.
+        features: their input embeddings, ``[M, K, H]``.
+        begins: True where a token is the first of its name, ``[M, K]``.
+        confidence: of the name that a token belongs to, ``[M, K]``, above 0 where there is one.
+        places: where in its picture that is, as shares of the patches, ``[M, K, N]``.
+    """
+
+    ids: Int[Tensor, "M K"]
+    features: Float[Tensor, "M K H"]
+    begins: Bool[Tensor, "M K"]
+    confidence: Float[Tensor, "M K"]
+    places: Float[Tensor, "M K N"]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> NameTokens:
+        """Apply ``function`` to each tensor."""
+        tensors = (self.ids, self.features, self.begins, self.confidence, self.places)
+        return NameTokens(*(function(tensor) for tensor in tensors))
+
+
+@dataclass(frozen=True, eq=False)
 class Memory:
     """An encoded sequence that a language model can read: ``N`` tokens for each of ``M`` items.
 
@@ -75,6 +118,8 @@ class Memory:
         key: hash of the content and of the encoder that read it; equal keys mean equal features.
         ids: the tokens in the language model's own vocabulary, ``[M, N]``, -1 where one can't be copied; None for what
             is not text of that vocabulary.
+        names: of a picture, what is seen in it; these tokens follow those of the patches. None where nobody has named
+            anything.
     """
 
     features: Float[Tensor, "M N D"]
@@ -82,16 +127,31 @@ class Memory:
     mask: Bool[Tensor, "M N"] | None = None
     key: str = ""
     ids: Int[Tensor, "M N"] | None = None
+    names: NameTokens | None = None
 
     def __len__(self) -> int:
         return self.features.shape[0]
 
     def to(self, *args: Any, **kwargs: Any) -> Memory:
         """The same memory on another device or in another floating-point type (as ``Tensor.to``)."""
-        features = self.features.to(*args, **kwargs)
-        mask = None if self.mask is None else self.mask.to(features.device)
-        ids = None if self.ids is None else self.ids.to(features.device)
-        return replace(self, features=features, mask=mask, ids=ids)
+
+        def move(tensor: Tensor) -> Tensor:
+            moved = tensor.to(*args, **kwargs)
+            return moved if tensor.is_floating_point() else tensor.to(moved.device)
+
+        features = move(self.features)
+        mask = None if self.mask is None else move(self.mask)
+        ids = None if self.ids is None else move(self.ids)
+        names = None if self.names is None else self.names.map(move)
+        return replace(self, features=features, mask=mask, ids=ids, names=names)
+
+    def some(self, items: Sequence[int]) -> Memory:
+        """Some of its items, in a given order, without where they came from."""
+        chosen = torch.tensor(list(items), dtype=torch.long, device=self.features.device)
+        mask = None if self.mask is None else self.mask[chosen]
+        ids = None if self.ids is None else self.ids[chosen]
+        names = None if self.names is None else self.names.map(lambda tensor: tensor[chosen])
+        return Memory(self.features[chosen], (), mask, ids=ids, names=names)
 
 
 @dataclass(frozen=True, eq=False)

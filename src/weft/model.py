@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
@@ -31,8 +32,10 @@ from weft.generation import ReadingGenerationMixin
 from weft.hooks import FusionHook, Slot, head_inputs
 from weft.images import load_image, picture_hash, picture_name
 from weft.keeping import renamed
-from weft.memory import Memory, Placement, ReadMemory, content_hash
+from weft.memory import Memory, Name, Placement, ReadMemory, content_hash
 from weft.memory_cache import MemoryCache
+from weft.namers import OWN, Namer, load_namer
+from weft.names import speller, with_names
 from weft.plain import PlainDecoder, state_of
 from weft.processing import WeftProcessor
 from weft.static import StaticDecoding, decode_two, empty_memory, keep_compiled, say_not_compiled
@@ -56,6 +59,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         config: what it stands on.
         language_model: the language model; it is frozen, and otherwise left as it is.
         encoders: the frozen encoder of each weave, by the weave's name.
+        namers: for weaves whose pictures are named by a model apart from the encoder, that model.
     """
 
     config_class = WeftConfig
@@ -68,10 +72,12 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         config: WeftConfig,
         language_model: PreTrainedModel,
         encoders: dict[str, VisionEncoder | TextEncoder] | None = None,
+        namers: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__(config)
         self.language_model = language_model.requires_grad_(False).eval()
         self.encoders = nn.ModuleDict(encoders or {})
+        self.namers = nn.ModuleDict(dict(namers or {}))
         self.weaves = nn.ModuleDict()
         self.processor: WeftProcessor | None = None
         self.generation_config = language_model.generation_config
@@ -86,8 +92,16 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     # What is woven
 
-    def add_weave(self, name: str, config: WeaveConfig, encoder: VisionEncoder | TextEncoder) -> Weave:
+    def add_weave(
+        self, name: str, config: WeaveConfig, encoder: VisionEncoder | TextEncoder, namer: Namer | None = None
+    ) -> Weave:
         """Weave in one more encoder; what the other weaves compute does not change.
+
+        Args:
+            name: the weave's name.
+            config: what it is made of.
+            encoder: what it reads from.
+            namer: names what is seen in pictures, if that is a model apart from the encoder.
 
         Raises:
             WeftError: the model has a weave of this name.
@@ -96,6 +110,8 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             raise WeftError(f"The model has a weave named {name!r} already ({', '.join(self.weaves)}); choose another.")
         self.config.weaves[name] = config.to_dict()
         self.encoders[name] = encoder
+        if isinstance(namer, nn.Module):
+            self.namers[name] = namer
         weave = Weave(name, config)
         if config.initial == "self-attention":
             weave.start_from(decoder_layers(self.language_model))
@@ -129,6 +145,15 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
     def encoder(self, name: str | None = None) -> Any:
         """The frozen encoder of a weave (a vision or a text encoder); of the first by default."""
         return self.encoders[self.weave(name).name]
+
+    def namer(self, name: str | None = None) -> Namer | None:
+        """What names the pictures that a weave reads; None where nothing does."""
+        weave = self.weave(name)
+        if not weave.config.labels:
+            return None
+        if weave.config.labels["id"] == OWN:
+            return load_namer(OWN, self.encoder(weave.name))
+        return cast(Namer, self.namers[weave.name])
 
     def weave_that_reads(self, reads: Reads) -> Weave:
         """The first weave that reads pictures, or the first that reads texts.
@@ -165,8 +190,45 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     def encode(self, pictures: Any, weave: str | None = None) -> Memory:
         """Run a weave's encoder on one picture (path, bytes, PIL image) or a list of them."""
-        encoder = self.encoder(weave or self.weave_that_reads("pictures").name)
-        return encoder.encode(pictures if isinstance(pictures, (list, tuple)) else [pictures])
+        name = weave or self.weave_that_reads("pictures").name
+        given = pictures if isinstance(pictures, (list, tuple)) else [pictures]
+        images = [load_image(one) for one in given]
+        memory = self.encoder(name).encode_images(images, [picture_name(one) for one in given])
+        return self.named(memory, name, images)
+
+    @torch.no_grad()
+    def named(self, memory: Memory, weave: str, images: Sequence[Image.Image] = ()) -> Memory:
+        """A memory of pictures with the names of what they show, if the weave reads names.
+
+        Args:
+            memory: what the weave's encoder made of the pictures.
+            weave: name of the weave.
+            images: the pictures, for a namer that wants to see them.
+
+        Raises:
+            WeftError: the namer wants to see the pictures, or the model has no tokenizer to spell names with.
+        """
+        namer = self.namer(weave)
+        if namer is None or memory.names is not None:
+            return memory
+        if self.processor is None:
+            raise WeftError("The model has no processor to spell names with; set model.processor.")
+        if namer.sees_pictures and len(images) != len(memory):
+            raise WeftError(
+                f"What the weave {weave!r} reads is named by {namer.id}, which has to see the pictures; give pictures "
+                "to read() or encode(), and what that returns to forward() and generate()."
+            )
+        found = namer.name(memory.features, images, cast(Any, memory.sources))
+        return self.with_names(memory, found)
+
+    @torch.no_grad()
+    def with_names(self, memory: Memory, found: Sequence[Sequence[Name]]) -> Memory:
+        """A memory of pictures with names of what each shows behind its patches, as tokens of the language model."""
+        assert self.processor is not None
+        tokenizer, table = self.processor.tokenizer, self.get_input_embeddings()
+        device = next(table.parameters()).device
+        spell = speller(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
+        return with_names(memory, found, spell, lambda ids: table(ids.to(device)))
 
     def encode_texts(self, passages: Sequence[str | Piece], weave: str | None = None) -> Memory:
         """Run a weave's encoder on passages of text, each of which becomes an item."""
@@ -252,7 +314,9 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         if known is None or known[0] != state:
             encoder = self.encoder(weave)
             own = next(encoder.parameters(), parameters[0])
-            parts = (encoder.id, encoder.sha256, repr(getattr(encoder, "reads", "")), str(own.dtype))
+            parts = [encoder.id, encoder.sha256, repr(getattr(encoder, "reads", "")), str(own.dtype)]
+            namer = self.namer(weave)
+            parts += [] if namer is None else [namer.id, namer.sha256]
             self._reader_keys[weave] = known = state, content_hash(self.weave(weave).fingerprint(), *parts)
         return known[1]
 
@@ -405,7 +469,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             features = encoder(pixel_values.to(parameter.device, parameter.dtype))
         if positions is None:
             positions = torch.zeros(len(pixel_values), 1, dtype=torch.long)
-        return self.place(weave.read(Memory(features, ())), _in_order(positions), top)
+        return self.place(weave.read(self.named(Memory(features, ()), weave.name)), _in_order(positions), top)
 
     def see_texts(
         self, ids: Tensor | None, mask: Tensor | None, positions: Tensor | None, top: int | None = None

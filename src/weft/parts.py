@@ -26,6 +26,8 @@ LANGUAGE_MODEL = "language_model"
 """The folder of the language model in one to which a woven model was saved whole."""
 ENCODERS = "encoders"
 """The folder of its encoders, each in one named after its weave."""
+LABELS = "labels"
+"""The folder of what names pictures for its weaves, where that is not their encoder, in folders named likewise."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class PictureFeatures:
     @torch.inference_mode()
     def encode(self, pictures: Sequence[tuple[str, View]]) -> Float[Tensor, "M N D"]:
         """Run the encoder, without the store."""
-        return self.encoder.encode([_show(picture, view) for picture, view in pictures]).features
+        return self.encoder.encode([show(picture, view) for picture, view in pictures]).features
 
     def batch(self, pictures: Sequence[tuple[str, View]]) -> Float[Tensor, "M N D"]:
         """Features of pictures that :meth:`fill` has encoded."""
@@ -65,6 +65,7 @@ class PictureFeatures:
         return self.store.batch([self.key(*one) for one in pictures])
 
 
-def _show(picture: str, view: View) -> Image.Image:
+def show(picture: str, view: View) -> Image.Image:
+    """A picture as it is shown in a view."""
     image = load_image(picture)
     return ImageOps.mirror(image) if view == "mirror" else image

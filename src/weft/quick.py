@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from weft.batch import arrange
 from weft.decoder import Decoder, is_plain
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.images import load_image, picture_name
-from weft.memory import Placement
+from weft.memory import Memory, Placement
+from weft.namers import OWN, load_namer
+from weft.names import speller, with_names
 from weft.packed_part import packed_decoder
 from weft.packed_weave import PackedWeave
 from weft.packing import NATIVE
@@ -54,6 +58,8 @@ def quick(folder: Path) -> Quick | None:
     if not is_plain(text) or text["model_type"] != "llama":  # whose tokenizer transformers takes from its file as it is
         return None
     if len(config.get("weaves", {})) != 1 or not isinstance(text["eos_token_id"], int):
+        return None
+    if next(iter(config["weaves"].values())).get("labels", {}).get("id", OWN) != OWN:
         return None
     part = resolve_named(folder / LANGUAGE_MODEL, config["language_model"], "language model").path
     needed = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", WEIGHTS)
@@ -116,7 +122,7 @@ class Quick:
         Raises:
             PictureError: the picture can't be read.
         """
-        read = self.weave.read(self.encoder.encode([load_image(picture)]))
+        read = self.weave.read(self._encoded(load_image(picture)))
         rendered = render(about_a_picture(instruction), self.template, self.system_prompt)
         encoded = self.tokenizer.encode(rendered.text, add_special_tokens=False)
         column = rendered.columns([begin for begin, _ in encoded.offsets])[0]
@@ -125,6 +131,15 @@ class Quick:
         prompt, ends = Prompt(encoded.ids, (placed,)), {self.text["eos_token_id"]}
         (found,) = search(self.decoder, self.weaves, [prompt], beams=beams, longest=LONGEST, ends=ends)
         return Caption(self.tokenizer.decode(list(found.tokens)).strip(), picture_name(picture), found.total)
+
+    def _encoded(self, image: Image.Image) -> Memory:
+        """A picture's memory, with the names of what it shows if the weave reads names."""
+        memory = self.encoder.encode_images([image])
+        if not self.weave.config.labels:
+            return memory
+        found = load_namer(OWN, self.encoder).name(memory.features, (), ())
+        spell = speller(lambda text: self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return with_names(memory, found, spell, lambda ids: F.embedding(ids, self.decoder.embeddings))
 
 
 def _template(part: Path) -> Template | None:

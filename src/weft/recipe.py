@@ -30,8 +30,11 @@ class Recipe:
         name: name of the weave.
         weave: arguments of :func:`weft.weave`: ``layers``, ``every``, ``start``, ``initial``, ``feed_forward``, ...
         initial_weights: a folder with a woven model to go on from, of whose ``weave`` settings only ``dropout`` can be
-            changed; None to start anew.
+            changed, and ``labels`` and ``copy_width`` added; None to start anew.
         system_prompt: system message of conversations that have none; None leaves that to the chat template.
+        doubt: how names of what pictures show are spoiled, so that the weave learns not to believe them all: ``forget``
+            is the probability with which one is left out, ``mistake`` that with which a false one is added, ``fade``
+            that with which all are made less sure.
         views: how each picture is shown, one of them drawn for each row and epoch.
         features: folder for features of pictures and for hidden states; shared by runs.
         seed: decides order, dropout and the start of the weave.
@@ -79,6 +82,7 @@ class Recipe:
     weave: dict[str, Any] = field(default_factory=dict)
     initial_weights: str | None = None
     system_prompt: str | None = None
+    doubt: dict[str, float] = field(default_factory=dict)
     views: list[Literal["plain", "mirror"]] = field(default_factory=lambda: ["plain"])
     features: str = "features"
     seed: int = 0
@@ -116,6 +120,10 @@ class Recipe:
         if not 0 <= self.initial_share < 1 or (self.initial_share and self.initial_weights is None):
             raise RecipeError(
                 f"initial_share: {self.initial_share} has to lie between 0 and 1, and is 0 without 'initial_weights'."
+            )
+        if not set(self.doubt) <= {"forget", "mistake", "fade"} or not all(0 <= p <= 1 for p in self.doubt.values()):
+            raise RecipeError(
+                f"doubt: {self.doubt} is not known; give probabilities of 'forget', 'mistake' and 'fade'."
             )
         if self.metric != "loss" and self.dev is None:
             raise RecipeError(

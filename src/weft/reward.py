@@ -105,7 +105,7 @@ class SelfCritical:
         for prompt, group in alike.items():
             chosen = list(dict.fromkeys(item for row in group for item, _ in held[row]))
             items = [[(chosen.index(item), start) for item, start in held[row]] for row in group]
-            read = self.model.weave(self.weave).read(_some(memory, chosen)) if chosen else None
+            read = self.model.weave(self.weave).read(memory.some(chosen)) if chosen else None
             answers = self._answers(read, items, prompt)
             for number, row in enumerate(group):
                 yield row, answers[number * self.samples : (number + 1) * self.samples]
@@ -140,9 +140,3 @@ class SelfCritical:
     def _text(self, tokens: Sequence[int]) -> str:
         assert self.model.processor is not None
         return self.model.processor.decode(list(tokens), skip_special_tokens=True).strip()
-
-
-def _some(memory: Memory, items: list[int]) -> Memory:
-    """Some items of a memory."""
-    mask, ids = (None if tensor is None else tensor[items] for tensor in (memory.mask, memory.ids))
-    return Memory(memory.features[items], (), mask, ids=ids)

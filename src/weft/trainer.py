@@ -32,7 +32,7 @@ from weft.evaluation import answers
 from weft.fastpath import HiddenStore, UpperStack, Vocabulary, losses_agree
 from weft.feeding import PROBED, Feed, store_folder
 from weft.losses import StepLoss
-from weft.making import weave
+from weft.making import extend, weave
 from weft.metrics import cider_d
 from weft.model import WeftModel
 from weft.optimizers import cosine, make_optimizer
@@ -70,7 +70,9 @@ class Trainer:
         self.processor = self.model.processor
         self.processor.system_prompt = recipe.system_prompt
         self.model.to(self.device)
-        self.feed = Feed(recipe, self.processor, self.model.encoder(recipe.name), self.device)
+        namer = self.model.namer(recipe.name)
+        encoder = self.model.encoder(recipe.name)
+        self.feed = Feed(recipe, self.processor, encoder, self.device, namer, self.model.with_names)
         self.weave = self.model.weave(recipe.name)
         self.model.weaves.requires_grad_(False)
         self.weave.float().requires_grad_(True)
@@ -100,6 +102,8 @@ class Trainer:
         dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         if recipe.initial_weights:
             model = WeftModel.from_pretrained(recipe.initial_weights, dtype=dtype)
+            added = {name: recipe.weave[name] for name in ("labels", "copy_width") if name in recipe.weave}
+            extend(model, recipe.name, **added)
             config = model.weave(recipe.name).config
             config.dropout = recipe.weave.get("dropout", config.dropout)
             return model

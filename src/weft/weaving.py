@@ -12,16 +12,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from weft.copying import CopyGate
 from weft.errors import WeftError
-from weft.fusion import Connector, GatedCrossAttention, Resampler
-from weft.memory import KeyValues, Memory, ReadMemory, Sees, content_hash
+from weft.fusion import Connector, GatedCrossAttention, NameEmbedding, Resampler
+from weft.memory import KeyValues, Memory, NameTokens, ReadMemory, Sees, content_hash
 
 Reads = Literal["pictures", "texts"]
 """What a weave's memories are made of."""
+FEW_NAMES = 3.0
+"""Where the sentinel of a copy gate starts that may copy a handful of names: together they have a share of a tenth."""
 Initial = Literal["identity", "self-attention"]
 """How fusion layers start: as exact identity, or as copies of their decoder layer's self-attention."""
 
@@ -52,6 +54,8 @@ class WeaveConfig:
         copy_width: width in which a copy gate compares; 0 for no copy gate.
         sees: what a text token looks at: ``"all"`` items before it, or only the ``"last"``.
         initial: how the fusion layers started.
+        labels: who names what is seen in pictures: ``{"id": ..., "sha256": ...}``; empty for nobody. The id
+            ``"encoder"`` is the encoder's own classifier.
         refuses_at: probability of saying that the text does not say, from which on that is the answer.
     """
 
@@ -76,6 +80,7 @@ class WeaveConfig:
     copy_width: int = 0
     sees: Sees = "all"
     initial: Initial = "identity"
+    labels: dict[str, str] = field(default_factory=dict)
     refuses_at: float = 0.5
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,6 +113,7 @@ class Weave(nn.Module):
                 heads=config.connector_heads,
                 feed_forward=config.connector_feed_forward,
                 dropout=config.dropout,
+                embedding_size=config.hidden_size if config.labels else 0,
             )
         self.resampler: Resampler | None = None
         if config.resample:
@@ -128,7 +134,24 @@ class Weave(nn.Module):
             )
             for _ in config.layers
         )
-        self.copy_gate = CopyGate(config.hidden_size, width, config.copy_width) if config.copy_width else None
+        self.copy_gate: CopyGate | None = None
+        if config.copy_width:
+            self.add_copy_gate(config.copy_width)
+
+    def add_copy_gate(self, width: int) -> None:
+        """Let it copy from its memory, comparing in so many dimensions."""
+        config = self.config
+        config.copy_width = width
+        size = config.memory_size if config.layered else config.hidden_size
+        self.copy_gate = CopyGate(config.hidden_size, size, width)
+        if config.labels:
+            nn.init.constant_(self.copy_gate.sentinel.bias, FEW_NAMES)
+
+    def add_names(self, labels: dict[str, str]) -> None:
+        """Let it read the names of what pictures show, which a namer of this id and hash gives."""
+        assert self.connector is not None
+        self.config.labels = labels
+        self.connector.names = NameEmbedding(self.config.hidden_size, self.config.hidden_size)
 
     def fusion(self, index: int) -> GatedCrossAttention:
         """One of its fusion layers."""
@@ -165,26 +188,60 @@ class Weave(nn.Module):
         mask = None if memory.mask is None else memory.mask.to(weight.device)
         mixes = torch.is_autocast_enabled(weight.device.type)  # which takes features in less than float32 as they are
         features = memory.features.to(weight.device, None if mixes and self.connector is None else weight.dtype)
-        each, mask = self._for_each_layer(features, mask)
+        names = memory.names if self.config.labels else None
+        each, mask = self._for_each_layer(features, mask, names)
         copying = None
         if self.copy_gate is not None:
-            if memory.ids is None:
-                raise ValueError(f"The weave {self.name!r} copies, but the memory does not say which tokens it holds.")
+            ids, begins = self._copied(memory, names)
             device = self.copy_gate.q_proj.weight.device
-            copying = self.copy_gate.read(each[-1].to(device), memory.ids, None if mask is None else mask.to(device))
+            real = None if mask is None else mask.to(device)
+            copying = self.copy_gate.read(each[-1].to(device), ids, real, None if begins is None else begins.to(device))
         layers = tuple(self._read_layer(index, features, mask) for index, features in enumerate(each))
         return ReadMemory(self.name, layers, memory.sources, self._key(memory), copying)
 
     def _for_each_layer(
-        self, features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None
-    ) -> tuple[Sequence[Tensor], Bool[Tensor, "M N"] | None]:
+        self, features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | None, names: NameTokens | None
+    ) -> tuple[Sequence[Tensor], Bool[Tensor, "M S"] | None]:
         """What each fusion layer reads, and which of it is real."""
         if self.connector is None:
             return features.chunk(len(self.layers), -1), mask
-        features = self.connector(features, mask)
+        if names is not None:
+            real = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device) if mask is None else mask
+            real = torch.cat((real, (names.ids >= 0).to(real.device)), 1)
+            mask = None if mask is None and bool(real.all()) else real
+        features = self.connector(features, mask, names)
         if self.resampler is not None:
-            features, mask = self.resampler(features, mask), None
+            features, mask = self._resampled(features, mask, 0 if names is None else names.ids.shape[1])
         return [features] * len(self.layers), mask
+
+    def _resampled(
+        self, features: Float[Tensor, "M S H"], mask: Bool[Tensor, "M S"] | None, names: int
+    ) -> tuple[Float[Tensor, "M R H"], Bool[Tensor, "M R"] | None]:
+        """Fewer tokens for each item; the last ones, which are names, stay as they are."""
+        assert self.resampler is not None
+        patches = features.shape[1] - names
+        own = None if mask is None else mask[:, :patches]
+        fewer = self.resampler(features[:, :patches], own)
+        if not names or mask is None:
+            return torch.cat((fewer, features[:, patches:]), 1), None
+        real = torch.ones(fewer.shape[:2], dtype=torch.bool, device=mask.device)
+        return torch.cat((fewer, features[:, patches:]), 1), torch.cat((real, mask[:, patches:]), 1)
+
+    def _copied(
+        self, memory: Memory, names: NameTokens | None
+    ) -> tuple[Int[Tensor, "M S"], Bool[Tensor, "M S"] | None]:
+        """The tokens of a memory that can be copied, of a picture those of its names, and where names begin."""
+        if not self.config.labels:
+            if memory.ids is None:
+                raise ValueError(f"The weave {self.name!r} copies, but the memory does not say which tokens it holds.")
+            return memory.ids, None
+        count = (len(memory), self.config.resample or memory.features.shape[1])
+        patches = torch.full(count, -1, device=memory.features.device)
+        if names is None:
+            return patches, None
+        return torch.cat((patches, names.ids.to(patches.device)), 1), torch.cat(
+            (torch.ones_like(patches, dtype=torch.bool), names.begins.to(patches.device)), 1
+        )
 
     def _read_layer(self, index: int, features: Tensor, mask: Tensor | None) -> KeyValues:
         layer = self.fusion(index)
