@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,6 +20,7 @@ from weft.choosing import look
 from weft.copying import CopyGate
 from weft.decoder import Norm
 from weft.fusion import GatedCrossAttention, RMSNorm
+from weft.joint import JointFusion, TextKeys
 from weft.memory import KeyValues
 from weft.packing import FEW, pack
 from weft.weaving import Weave, WeaveConfig
@@ -87,6 +88,52 @@ class PackedFusion:
         return x[:, None]
 
 
+class PackedJointFusion(PackedFusion):
+    """A joint fusion layer for decoding.
+
+    Args:
+        layer: the layer; its weights are copied in eight bits.
+    """
+
+    def __init__(self, layer: JointFusion) -> None:
+        super().__init__(layer)
+        self.joint = layer
+        self.k_norm = _norm(layer.k_norm) if isinstance(layer.k_norm, RMSNorm) else None
+        self.key_value = pack(torch.cat((layer.k_proj.weight, layer.v_proj.weight)), "int8", torch.bfloat16)
+
+    def read_text(
+        self, hidden: Float[Tensor, "R T H"], positions: Int[Tensor, "R T"]
+    ) -> tuple[Float[Tensor, "R kv_heads T head_dim"], Float[Tensor, "R kv_heads T head_dim"]]:
+        """As :meth:`weft.joint.JointFusion.read_text`."""
+        if hidden.shape[1] > 1 or len(hidden) > FEW:
+            return self.joint.read_text(hidden, positions)
+        both = self.key_value(self.hidden_norm(hidden[:, 0].to(torch.bfloat16)))
+        keys, values = both.view(len(hidden), -1, self.joint.head_dim).chunk(2, 1)
+        keys = (keys if self.k_norm is None else self.k_norm(keys))[:, :, None].to(hidden.dtype)
+        return self.joint.turned(keys, positions), values[:, :, None].to(hidden.dtype)
+
+    def forward_each(
+        self,
+        hidden: Float[Tensor, "R T H"],
+        memories: Sequence[KeyValues],
+        counts: Sequence[int],
+        visible: Sequence[Bool[Tensor, "1 T S"] | None],
+        texts: Sequence[TextKeys] | None = None,
+    ) -> Float[Tensor, "R T H"]:
+        """As :meth:`weft.joint.JointFusion.forward_each`."""
+        if texts is None:
+            return super().forward_each(hidden, memories, counts, visible)
+        if hidden.shape[1] > 1 or len(hidden) > FEW or any(sees is not None for sees in visible):
+            return self.joint.forward_each(hidden, memories, counts, visible, texts)
+
+        def looking(queries: Tensor) -> Tensor:
+            parts = zip(queries[:, :, None].split(counts), memories, texts, strict=True)
+            found = [self.joint.look(own, memory, None, text)[0] for own, memory, text in parts]
+            return torch.cat(found).flatten(1).to(queries.dtype)
+
+        return self.step(hidden, looking)
+
+
 def _norm(norm: RMSNorm) -> Norm:
     assert norm.eps is not None
     return Norm(norm.weight.to(torch.bfloat16), norm.eps)
@@ -125,7 +172,8 @@ class PackedWeave:
         self.name: str = weave.name
         self.config: WeaveConfig = weave.config
         self.copy_gate: CopyGate | None = weave.copy_gate
-        self._layers = [PackedFusion(weave.fusion(index)) for index in range(len(weave.layers))]
+        layers = [weave.fusion(index) for index in range(len(weave.layers))]
+        self._layers = [PackedJointFusion(one) if isinstance(one, JointFusion) else PackedFusion(one) for one in layers]
 
     def fusion(self, index: int) -> PackedFusion:
         """One of its fusion layers."""

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from weft.batch import BatchMemory
+from weft.decoder import TextCache
+from weft.joint import JointFusion, TextKeys
 from weft.memory import KeyValues
-from weft.packed_weave import PackedWeave
+from weft.packed_weave import PackedJointFusion, PackedWeave
 from weft.weaving import Weave
 
 Weaves = Mapping[str, Weave | PackedWeave]
@@ -50,6 +52,7 @@ class _Looking:
     counts: list[int]
     visible: list[Bool[Tensor, "1 T S"] | None]
     rows: Int[Tensor, " R"] | None
+    since: list[Int[Tensor, "1 T"]]
 
 
 class Shared(NamedTuple):
@@ -71,9 +74,13 @@ class Rows:
         weaves: the model's weaves by name.
         readings: the texts, in the order of their rows.
         columns: columns of the text that are being computed: all of a prompt, or one beyond it.
+        cache: the text so far, in which joint fusion layers keep what they look at; needed where there are any.
     """
 
-    def __init__(self, weaves: Weaves, readings: Sequence[Reading], columns: Int[Tensor, " T"]) -> None:
+    def __init__(
+        self, weaves: Weaves, readings: Sequence[Reading], columns: Int[Tensor, " T"], cache: TextCache | None = None
+    ) -> None:
+        self._cache = cache
         self._looking: list[_Looking] = []
         self._at: dict[int, list[tuple[_Looking, int]]] = {}
         for name, weave in weaves.items():
@@ -91,6 +98,7 @@ class Rows:
                     [count for _, count in found],
                     [memory.visible(columns) for memory, _ in found],
                     None if len(rows) == start else torch.tensor(rows),
+                    [memory.since(columns) for memory, _ in found] if weave.config.joint else [],
                 )
                 self._looking.append(looking)
                 for index, layer in enumerate(weave.config.layers):
@@ -104,7 +112,7 @@ class Rows:
         (looking,) = self._looking
         if looking.rows is not None or len(looking.memories) > 1 or looking.visible[0] is not None:
             return None
-        if looking.memories[0].layers[0].items is not None:
+        if looking.memories[0].layers[0].items is not None or looking.weave.config.joint:
             return None
         return Shared(looking.weave, looking.memories[0])
 
@@ -114,10 +122,41 @@ class Rows:
             fusion = looking.weave.fusion(index)
             part = hidden if looking.rows is None else hidden[looking.rows]
             read: list[KeyValues] = [memory.layers[index] for memory in looking.memories]
-            dtype = fusion.q_proj.weight.dtype
-            fused = fusion.forward_each(part.to(dtype), read, looking.counts, looking.visible).to(hidden.dtype)
+            part = part.to(fusion.q_proj.weight.dtype)
+            given = (part, read, looking.counts, looking.visible)
+            if looking.weave.config.joint:
+                joint = cast("JointFusion | PackedJointFusion", fusion)
+                fused = joint.forward_each(*given, self._texts(looking, index, joint, part))
+            else:
+                fused = fusion.forward_each(*given)
+            fused = fused.to(hidden.dtype)
             hidden = fused if looking.rows is None else hidden.index_copy(0, looking.rows, fused)
         return hidden
+
+    def _texts(
+        self, looking: _Looking, index: int, fusion: JointFusion | PackedJointFusion, hidden: Float[Tensor, "R T H"]
+    ) -> list[TextKeys]:
+        """The text that rows look at beside each memory, from its first item on; what is computed now is kept."""
+        cache, tokens = cast(TextCache, self._cache), hidden.shape[1]
+        rows = torch.arange(len(hidden)) if looking.rows is None else looking.rows
+        places = torch.tensor(cache.lengths)[rows, None] + torch.arange(tokens)
+        made = fusion.read_text(hidden, places)
+        kept = cache.other(f"{looking.weave.name}.{index}", made[0])
+        for block, new in zip(kept, made, strict=True):
+            block[rows[:, None], :, places] = new.transpose(1, 2)
+        texts = []
+        for own, since in zip(rows.split(looking.counts), looking.since, strict=True):
+            first, count = int(own[0]), len(own)
+            end = cache.lengths[first] + tokens
+            begin = min(int(since.min()), end)
+            keys, values = (block[first : first + count, :, begin:end] for block in kept)
+            visible, standing = None, torch.arange(end - tokens, end)
+            if tokens > 1:
+                held = torch.arange(begin, end)
+                visible = (held <= standing[:, None]) & (held >= since[0, :, None])
+                visible = visible.expand(count, -1, -1)
+            texts.append(TextKeys(keys, values, visible, standing.expand(count, -1)))
+        return texts
 
     def copied(self, hidden: Float[Tensor, "B H"], logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
         """Logits of the next words with what the rows copy mixed in.
