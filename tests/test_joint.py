@@ -132,7 +132,7 @@ def test_every_token_finds_what_the_formula_says(family, sees, theta):
         items = [(features[item], start) for item, start in ROWS[row]]
         given = model.weave().fusion(1), before[0][row], items, sees
         found = expected_row(*given, lambda _, key, row=row: bool(PADDED[row, key]), range(9), theta)
-        torch.testing.assert_close(behind[0][row], found)
+        torch.testing.assert_close(behind[0][row], found, atol=1e-5, rtol=1e-5)  # angles are in float32
 
 
 @torch.no_grad()
@@ -169,13 +169,14 @@ def test_new_layers_are_the_identity():
 @torch.no_grad()
 def test_text_decides_how_much_of_the_memory_is_taken_up():
     """What a plain fusion layer always mixes in, a joint one can leave: here the text's keys are all that answers."""
+    torch.manual_seed(0)
     plain, layer = (kind(32, 32, heads=2, qk_norm=False) for kind in (GatedCrossAttention, JointFusion))
     torch.nn.init.eye_(plain.o_proj.weight)
     layer.load_state_dict(plain.state_dict())
     hidden = torch.randn(1, 1, 32)
     queries = layer._queries(hidden)
-    memory = KeyValues(-9 * queries, torch.ones(1, 2, 1, 16))
-    text = TextKeys(9 * queries, torch.zeros(1, 2, 1, 16))
+    memory = KeyValues(-99 * queries, torch.ones(1, 2, 1, 16))
+    text = TextKeys(99 * queries, torch.zeros(1, 2, 1, 16))
     assert (plain(hidden, memory) - hidden).abs().min() == pytest.approx(1)
     assert (layer(hidden, memory, None, text) - hidden).abs().max() < 1e-6
     assert torch.equal(layer(hidden, memory), plain(hidden, memory))
@@ -191,15 +192,16 @@ def test_a_start_from_self_attention_looks_at_text_as_the_decoder_does(family):
     decoder.self_attn.register_forward_hook(lambda *given: caught.append(given[2][0]))
     states, _ = around(model, 0)
     model.language_model(input_ids=IDS)
-    layer, hidden, positions = model.weave().fusion(0), states[0], torch.arange(9).expand(3, -1)
-    text = TextKeys(*layer.read_text(hidden, positions), torch.ones(9, 9).tril().bool().expand(3, -1, -1), positions)
+    layer, hidden = model.weave().fusion(0), states[0]
+    rotation = layer.rotation(torch.arange(9).expand(3, -1))
+    text = TextKeys(*layer.read_text(hidden, rotation), torch.ones(9, 9).tril().bool().expand(3, -1, -1), rotation)
     nothing = torch.zeros(3, layer.k_proj.out_features // layer.head_dim, 0, layer.head_dim)
     fused = layer(hidden, KeyValues(nothing, nothing), None, text)
     torch.testing.assert_close(fused, hidden + 0.5 * caught[0])
 
 
 def test_memory_of_another_width_is_refused():
-    with pytest.raises(ValueError, match="32 .* 64"):
+    with pytest.raises(ValueError, match=r"32 .* 64"):
         JointFusion(64, 32, heads=4)
 
 
@@ -251,8 +253,8 @@ def test_a_text_goes_on_in_a_cache_and_a_picture_joins_it(made):
 @torch.no_grad()
 def test_static_shapes_say_the_same_and_are_compiled_once():
     torch.compiler.reset()
-    model = joint(rotary_theta=100.0)
-    asked = [(torch.randint(3, 90, (2, tokens)), memory(2, seed=tokens)) for tokens in (6, 9, 5)]
+    model = joint(rotary_theta=100.0, layers=[1], every=None, start=None)
+    asked = [(torch.randint(3, 90, (2, tokens)), memory(2, seed=tokens)) for tokens in (6, 9)]
 
     def say(ids, features):
         placed = [model.place(model.read(features), Placement.of([[(0, 2)], [(1, 3)]]))]
@@ -334,10 +336,10 @@ def test_an_engine_replies_as_each_is_replied_to_alone(plain):
     model = seeing(rotary_theta=100.0)
     if not plain:
         model.plain.get = lambda: None
-    expected = [model.chat(one, beams=1, max_new_tokens=12) for one in CONVERSATIONS]
+    expected = [model.chat(one, beams=1, max_new_tokens=12)["content"] for one in CONVERSATIONS]
     with Engine(model, Limits(rows=3)) as engine:
         for _ in range(2):  # the second time beginnings of prompts are known
-            assert engine.generate_batch(CONVERSATIONS, max_tokens=12) == [str(one) for one in expected]
+            assert engine.generate_batch(CONVERSATIONS, max_tokens=12) == expected
 
 
 def packed(**options) -> WeftModel:
@@ -379,24 +381,33 @@ def test_a_packed_layer_computes_what_the_layer_does(qk_norm):
     for parameter in layer.parameters():
         parameter.copy_(torch.randn_like(parameter) * 0.2 if parameter.ndim > 1 else 1 + 0.2 * torch.randn(()))
     made = PackedJointFusion(layer)
-    hidden, positions = torch.randn(3, 1, 64).bfloat16(), torch.tensor([[7], [7], [4]])
+    hidden, before = torch.randn(3, 1, 64).bfloat16(), torch.randn(3, 6, 64).bfloat16()
     memories = [layer.read(torch.randn(1, tokens, 64).bfloat16()) for tokens in (9, 5)]
-    for ours, theirs in zip(made.read_text(hidden, positions), layer.read_text(hidden, positions), strict=True):
-        assert (ours - theirs).norm() < 0.02 * theirs.norm()
-    texts = []
-    for count, tokens in ((2, 6), (1, 3)):
-        states = torch.randn(count, tokens, 64).bfloat16()
-        keys, values = layer.read_text(states, torch.arange(tokens).expand(count, -1))
-        texts.append(TextKeys(keys, values, None, torch.full((count, 1), tokens - 1)))
-    expected = layer.forward_each(hidden, memories, [2, 1], [None, None], texts)
-    found = made.forward_each(hidden, memories, [2, 1], [None, None], texts)
+    rotation = layer.rotation(torch.tensor([[6], [6], [4]]))
+    earlier = layer.read_text(before, layer.rotation(torch.arange(6).expand(3, -1)))
+
+    class Kept:
+        """Texts of six tokens, twice, and of four, of which the first two are not looked at."""
+
+        def __init__(self):
+            self.rotation = rotation
+
+        def add(self, *new):
+            def text(rows, begin, end):
+                keys, values = (
+                    torch.cat((old[rows, :, begin:end], one[rows]), 2) for old, one in zip(earlier, new, strict=True)
+                )
+                return TextKeys(keys, values, None, tuple(one[rows] for one in rotation))
+
+            return [text(slice(0, 2), 0, 6), text(slice(2, 3), 2, 4)]
+
+    given = hidden, memories, [2, 1], [None, None], Kept()
+    expected = layer.forward_each(*given)
+    found = made.forward_each(*given)
     assert (found - expected).norm() < 0.03 * (expected - hidden).norm()
-    alone = [layer(hidden[n : n + 1], memories[n // 2], None, _row(texts[n // 2], n % 2)) for n in range(3)]
+    texts = Kept().add(*layer.read_text(hidden, rotation))
+    alone = [layer(hidden[:2], memories[0], None, texts[0]), layer(hidden[2:], memories[1], None, texts[1])]
     torch.testing.assert_close(expected, torch.cat(alone), atol=0.02, rtol=0.02)
-
-
-def _row(text: TextKeys, row: int) -> TextKeys:
-    return TextKeys(text.keys[row : row + 1], text.values[row : row + 1], None, text.positions[row : row + 1])
 
 
 def test_packed_weights_say_about_as_much_as_plain_ones():
@@ -432,8 +443,8 @@ def test_answers_that_share_a_row_are_learned_as_if_each_had_its_own(stored, tmp
     """An answer looks at the prompt and at itself, and stands where it would stand alone."""
     model = joint(rotary_theta=100.0)
     answers = [((30, 31, 2), (True,) * 3), ((40, 2), (True,) * 2), ((50, 51, 52, 2), (True,) * 4)]
-    rows = [Row(tuple(IDS[n].tolist()), tuple(answers[n:]), (), (), (), "") for n in range(2)]
-    alone = [Row(row.prompt, (answer,), (), (), (), "") for row in rows for answer in row.answers]
+    rows = [Row(tuple(IDS[n].tolist()), tuple(answers[n:]), (), (), "") for n in range(2)]
+    alone = [Row(row.prompt, (answer,), (), (), "") for row in rows for answer in row.answers]
     features = memory()
     step = StepLoss(model, "photos")
     if stored:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from weft.attention import scores, similarities
 from weft.choosing import narrowed
-from weft.fusion import GatedCrossAttention, rotated
+from weft.fusion import GatedCrossAttention, Rotation, rotated, rotation
 from weft.memory import KeyValues
 
 
@@ -33,13 +33,28 @@ class TextKeys:
         keys: ``[R, kv_heads, N, head_dim]``, turned by their positions where the layer has rotary ones.
         values: ``[R, kv_heads, N, head_dim]``.
         visible: True where a token may look at another, or at itself, ``[R, T, N]``; None when all may look at all.
-        positions: where the tokens that look stand, ``[R, T]``, counted as for the keys; None where nothing is turned.
+        rotation: of the tokens that look; None where nothing is turned.
     """
 
     keys: Float[Tensor, "R kv_heads N head_dim"]
     values: Float[Tensor, "R kv_heads N head_dim"]
     visible: Bool[Tensor, "R T N"] | None = None
-    positions: Int[Tensor, "R T"] | None = None
+    rotation: Rotation | None = None
+
+
+class Texts(Protocol):
+    """The texts of rows that decode side by side, to which a fusion layer adds what it makes of their newest tokens."""
+
+    @property
+    def rotation(self) -> Rotation | None:
+        """Of the tokens that are added; None where nothing is turned."""
+        ...
+
+    def add(
+        self, keys: Float[Tensor, "R kv_heads T head_dim"], values: Float[Tensor, "R kv_heads T head_dim"]
+    ) -> Sequence[TextKeys]:
+        """Keep keys and values of these tokens; returns the text of the rows of each memory, these tokens included."""
+        ...
 
 
 class JointFusion(GatedCrossAttention):
@@ -66,28 +81,22 @@ class JointFusion(GatedCrossAttention):
                 f"does not go with hidden states of width {hidden_size}; put a connector in front of it."
             )
 
+    def rotation(self, positions: Int[Tensor, "R T"]) -> Rotation | None:
+        """By how much text that stands there is turned; None where the layer has no rotary positions."""
+        return rotation(positions, self.head_dim, self.rotary_theta) if self.rotary_theta else None
+
     def read_text(
-        self, hidden: Float[Tensor, "R T H"], positions: Int[Tensor, "R T"] | None = None
+        self, hidden: Float[Tensor, "R T H"], rotation: Rotation | None = None
     ) -> tuple[Float[Tensor, "R kv_heads T head_dim"], Float[Tensor, "R kv_heads T head_dim"]]:
         """Keys and values of text.
 
         Args:
             hidden: its hidden states in front of the layer.
-            positions: where its tokens stand; needed where the layer has rotary positions.
+            rotation: what :meth:`rotation` gave for its positions.
         """
         hidden = self.hidden_norm(hidden)
         keys = self.k_norm(self._split(self.k_proj(hidden)))
-        return self.turned(keys, positions), self._split(self.v_proj(hidden))
-
-    def turned(
-        self, heads: Float[Tensor, "R heads T head_dim"], positions: Int[Tensor, "R T"] | None
-    ) -> Float[Tensor, "R heads T head_dim"]:
-        """Queries or keys of text, turned by their positions where the layer has rotary ones."""
-        if not self.rotary_theta:
-            return heads
-        if positions is None:
-            raise ValueError("A joint fusion layer with rotary positions has to be told where the text stands.")
-        return rotated(heads, positions, self.rotary_theta)
+        return keys if rotation is None else rotated(keys, rotation), self._split(self.v_proj(hidden))
 
     def forward(
         self,
@@ -118,7 +127,7 @@ class JointFusion(GatedCrossAttention):
         memories: Sequence[KeyValues],
         counts: Sequence[int],
         visible: Sequence[Bool[Tensor, "1 T S"] | None],
-        texts: Sequence[TextKeys] | None = None,
+        texts: Texts | None = None,
     ) -> Float[Tensor, "R T H"]:
         """As :meth:`weft.fusion.GatedCrossAttention.forward_each`, each memory's rows with a text of their own length.
 
@@ -127,11 +136,12 @@ class JointFusion(GatedCrossAttention):
             memories: what :meth:`read` returned, one item each.
             counts: how many neighbouring rows look at each; their sum is ``R``.
             visible: for each what the tokens of its rows may look at; None when all may look at all.
-            texts: the texts of each one's rows; None to look at memories alone.
+            texts: the rows' texts, to which these tokens are added; None to look at memories alone.
         """
         if texts is None:
             return super().forward_each(hidden, memories, counts, visible)
-        parts = zip(self._queries(hidden).split(counts), memories, visible, texts, strict=True)
+        added = texts.add(*self.read_text(hidden, texts.rotation))
+        parts = zip(self._queries(hidden).split(counts), memories, visible, added, strict=True)
         looked = torch.cat([self.look(own, memory, sees, text)[0] for own, memory, sees, text in parts])
         return self._where_seen(self._taken_up(hidden, looked), hidden, counts, visible)
 
@@ -150,7 +160,7 @@ class JointFusion(GatedCrossAttention):
         visible = _chosen(queries, keyvalues, visible)
         with torch.autocast(queries.device.type, enabled=False):  # it would compute the steps in less than float32
             asked = similarities(_folded(queries, keyvalues.keys), keyvalues.keys)
-            turned = self.turned(queries, text.positions)
+            turned = queries if text.rotation is None else rotated(queries, text.rotation)
             recalled = similarities(_folded(turned, text.keys), text.keys)
             both = torch.cat((_unfolded(asked, queries, memory), _unfolded(recalled, queries, rows)), -1)
             weights = scores(both, _joined(visible, text.visible, both))

@@ -94,7 +94,8 @@ class Text:
             reading = hidden
         if not torch.is_autocast_enabled(hidden.device.type):
             reading = reading.to(layer.q_proj.weight.dtype)
-        keys, values = layer.read_text(reading, positions)
+        rotation = layer.rotation(positions)
+        keys, values = layer.read_text(reading, rotation)
         cache = next((one for one in given if isinstance(one, Cache)), None)
         kept = None if cache is None else self._kept(cache, name)
         if kept is not None:
@@ -107,7 +108,7 @@ class Text:
                 "of transformers; give use_cache=False."
             )
         visible = self._visible(memory, rows, keys, static=isinstance(kept, StaticLayer))
-        return TextKeys(keys, values, visible, positions)
+        return TextKeys(keys, values, visible, rotation)
 
     def _kept(self, cache: Cache, name: str) -> CacheLayerMixin:
         """The layer of a cache that keeps the text for a joint fusion layer; added when it is first asked for."""

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from weft.batch import BatchMemory
 from weft.decoder import TextCache
-from weft.joint import JointFusion, TextKeys
+from weft.joint import JointFusion
 from weft.memory import KeyValues
 from weft.packed_weave import PackedJointFusion, PackedWeave
+from weft.row_texts import RowTexts
 from weft.weaving import Weave
 
 Weaves = Mapping[str, Weave | PackedWeave]
@@ -52,7 +53,7 @@ class _Looking:
     counts: list[int]
     visible: list[Bool[Tensor, "1 T S"] | None]
     rows: Int[Tensor, " R"] | None
-    since: list[Int[Tensor, "1 T"]]
+    texts: RowTexts | None
 
 
 class Shared(NamedTuple):
@@ -80,7 +81,6 @@ class Rows:
     def __init__(
         self, weaves: Weaves, readings: Sequence[Reading], columns: Int[Tensor, " T"], cache: TextCache | None = None
     ) -> None:
-        self._cache = cache
         self._looking: list[_Looking] = []
         self._at: dict[int, list[tuple[_Looking, int]]] = {}
         for name, weave in weaves.items():
@@ -98,12 +98,28 @@ class Rows:
                     [count for _, count in found],
                     [memory.visible(columns) for memory, _ in found],
                     None if len(rows) == start else torch.tensor(rows),
-                    [memory.since(columns) for memory, _ in found] if weave.config.joint else [],
+                    self._texts(weave, rows, found, columns, cache),
                 )
                 self._looking.append(looking)
                 for index, layer in enumerate(weave.config.layers):
                     self._at.setdefault(layer, []).append((looking, index))
         self.layers = frozenset(self._at)
+
+    @staticmethod
+    def _texts(
+        weave: Weave | PackedWeave,
+        rows: Sequence[int],
+        found: Sequence[tuple[BatchMemory, int]],
+        columns: Int[Tensor, " T"],
+        cache: TextCache | None,
+    ) -> RowTexts | None:
+        """The texts of rows that look through a joint weave."""
+        if not weave.config.joint:
+            return None
+        memories, counts = zip(*found, strict=True)
+        rotation = cast("JointFusion | PackedJointFusion", weave.fusion(0)).rotation
+        since = [memory.since(columns) for memory in memories]
+        return RowTexts(cast(TextCache, cache), weave.name, rows, counts, since, rotation)
 
     def shared(self) -> Shared | None:
         """The memory that all rows look at whole, if there is no other."""
@@ -124,39 +140,13 @@ class Rows:
             read: list[KeyValues] = [memory.layers[index] for memory in looking.memories]
             part = part.to(fusion.q_proj.weight.dtype)
             given = (part, read, looking.counts, looking.visible)
-            if looking.weave.config.joint:
-                joint = cast("JointFusion | PackedJointFusion", fusion)
-                fused = joint.forward_each(*given, self._texts(looking, index, joint, part))
+            if looking.texts is None:
+                fused = fusion.forward_each(*given).to(hidden.dtype)
             else:
-                fused = fusion.forward_each(*given)
-            fused = fused.to(hidden.dtype)
+                joint = cast("JointFusion | PackedJointFusion", fusion)
+                fused = joint.forward_each(*given, looking.texts.at(index, hidden.shape[1])).to(hidden.dtype)
             hidden = fused if looking.rows is None else hidden.index_copy(0, looking.rows, fused)
         return hidden
-
-    def _texts(
-        self, looking: _Looking, index: int, fusion: JointFusion | PackedJointFusion, hidden: Float[Tensor, "R T H"]
-    ) -> list[TextKeys]:
-        """The text that rows look at beside each memory, from its first item on; what is computed now is kept."""
-        cache, tokens = cast(TextCache, self._cache), hidden.shape[1]
-        rows = torch.arange(len(hidden)) if looking.rows is None else looking.rows
-        places = torch.tensor(cache.lengths)[rows, None] + torch.arange(tokens)
-        made = fusion.read_text(hidden, places)
-        kept = cache.other(f"{looking.weave.name}.{index}", made[0])
-        for block, new in zip(kept, made, strict=True):
-            block[rows[:, None], :, places] = new.transpose(1, 2)
-        texts = []
-        for own, since in zip(rows.split(looking.counts), looking.since, strict=True):
-            first, count = int(own[0]), len(own)
-            end = cache.lengths[first] + tokens
-            begin = min(int(since.min()), end)
-            keys, values = (block[first : first + count, :, begin:end] for block in kept)
-            visible, standing = None, torch.arange(end - tokens, end)
-            if tokens > 1:
-                held = torch.arange(begin, end)
-                visible = (held <= standing[:, None]) & (held >= since[0, :, None])
-                visible = visible.expand(count, -1, -1)
-            texts.append(TextKeys(keys, values, visible, standing.expand(count, -1)))
-        return texts
 
     def copied(self, hidden: Float[Tensor, "B H"], logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
         """Logits of the next words with what the rows copy mixed in.
