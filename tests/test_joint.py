@@ -243,7 +243,7 @@ def test_a_text_goes_on_in_a_cache_and_a_picture_joins_it(made):
     model = joint()
     placed = [model.place(model.read(memory()), Placement.of([[(0, 4)], [(1, 6)], []]))]
     whole = model(input_ids=IDS, memories=placed).logits
-    given = {"past_key_values": DynamicCache()} if made else {}
+    given = {"cache": DynamicCache()} if made else {}
     cache = model(input_ids=IDS[:, :4], use_cache=True, **given).cache
     logits = [model(input_ids=IDS[:, 4:7], memories=placed, cache=cache).logits]
     logits += [model(input_ids=IDS[:, column : column + 1], memories=placed, cache=cache).logits for column in (7, 8)]
@@ -336,10 +336,10 @@ def test_an_engine_replies_as_each_is_replied_to_alone(plain):
     model = seeing(rotary_theta=100.0)
     if not plain:
         model.plain.get = lambda: None
-    expected = [model.chat(one, beams=1, max_new_tokens=12)["content"] for one in CONVERSATIONS]
+    expected = [model.chat(one, beams=1, max_new_tokens=6)["content"] for one in CONVERSATIONS]
     with Engine(model, Limits(rows=3)) as engine:
         for _ in range(2):  # the second time beginnings of prompts are known
-            assert engine.generate_batch(CONVERSATIONS, max_tokens=12) == expected
+            assert engine.generate_batch(CONVERSATIONS, max_tokens=6) == expected
 
 
 def packed(**options) -> WeftModel:
