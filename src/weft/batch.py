@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from weft.choosing import check_top, with_items
 from weft.copying import CopyGate, Shares, mixed
 from weft.fusion import GatedCrossAttention
+from weft.joint import TextKeys
 from weft.memory import CopyKeys, KeyValues, Placement, ReadMemory, Sees
 
 
@@ -108,12 +109,25 @@ class BatchMemory:
             return visible
         return visible & self.mask.repeat_interleave(times, 0)[:, None]
 
+    def since(self, columns: Int[Tensor, " T"]) -> Int[Tensor, "R T"]:
+        """The column from which on a text token may see the first of the items that it looks at: where the text begins
+        that joint fusion layers look at. A column beyond all text for a token that looks at none.
+
+        Args:
+            columns: the columns of ``input_ids`` that are being computed.
+        """
+        starts, never = self.placement.starts, torch.iinfo(torch.long).max
+        columns = columns.to(starts.device)
+        begun = self.placement.visible(torch.full_like(columns, never) if self.settled else columns, self.sees)
+        return starts[:, None].masked_fill(~begun, never).amin(-1)
+
     def fuse(
         self,
         layer: GatedCrossAttention,
         index: int,
         hidden: Float[Tensor, "B T H"],
         visible: Bool[Tensor, "R T S"] | None,
+        text: TextKeys | None = None,
     ) -> Float[Tensor, "B T H"]:
         """Let the rows that have memory look at it through one fusion layer; the others pass untouched.
 
@@ -122,11 +136,16 @@ class BatchMemory:
             index: which of the weave's fusion layers it is.
             hidden: hidden states in front of a decoder layer.
             visible: what :meth:`visible` gave for these columns.
+            text: the text that rows with memory look at as well, where the layer is a joint one.
         """
         keyvalues, rows = self.layers[index], self.rows
         reading = hidden if rows is None else hidden[rows.to(hidden.device)]
-        folded, visible = self._folded(reading, visible, layer.q_proj.weight.dtype)
-        fused = layer(folded, keyvalues, visible).reshape(reading.shape).to(hidden.dtype)
+        if text is None:
+            folded, visible = self._folded(reading, visible, layer.q_proj.weight.dtype)
+            fused = layer(folded, keyvalues, visible).reshape(reading.shape)
+        else:
+            fused = layer(_typed(reading, layer.q_proj.weight.dtype), keyvalues, visible, text)
+        fused = fused.to(hidden.dtype)
         return fused if rows is None else hidden.index_copy(0, rows.to(hidden.device), fused)
 
     def shares(
@@ -154,7 +173,7 @@ class BatchMemory:
         folded = reading.reshape(len(self.owners), -1, reading.shape[-1])
         if visible is not None:
             visible = visible.to(reading.device).reshape(*folded.shape[:2], visible.shape[-1])
-        return folded if torch.is_autocast_enabled(reading.device.type) else folded.to(dtype), visible
+        return _typed(folded, dtype), visible
 
     def mix(
         self,
@@ -169,6 +188,11 @@ class BatchMemory:
             return mixed(logits, shares, ids)
         rows = self.rows.to(logits.device)
         return logits.index_copy(0, rows, mixed(logits[rows], shares, ids))
+
+
+def _typed(hidden: Float[Tensor, "*rows H"], dtype: torch.dtype) -> Float[Tensor, "*rows H"]:
+    """Hidden states in the type of the layer that is to look; mixed precision takes them as they are."""
+    return hidden if torch.is_autocast_enabled(hidden.device.type) else hidden.to(dtype)
 
 
 def arrange(read: ReadMemory, placement: Placement, sees: Sees = "all", top: int | None = None) -> BatchMemory | None:

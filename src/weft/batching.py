@@ -87,7 +87,7 @@ class SideBySide:
         """See :class:`Texts`."""
         if self._rows is None:
             readings = [Reading(prompt.memories).after_prompt(1) for prompt in self._prompts]
-            self._rows = Rows(self._weaves, readings, torch.zeros(1, dtype=torch.long))
+            self._rows = Rows(self._weaves, readings, torch.zeros(1, dtype=torch.long), self._cache)
         hidden = self._decoder(torch.tensor(tokens)[:, None], self._cache, self._rows)
         return self._rows.copied(hidden, self._decoder.logits(hidden))
 

@@ -6,7 +6,7 @@ A merged folder carries the frozen parts as well, each in a folder of its own (`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from weft.config import WeftConfig
@@ -25,7 +26,7 @@ from weft.parts import ENCODERS, LABELS, LANGUAGE_MODEL, WEIGHTS, resolve, resol
 from weft.processing import FILE as PROCESSOR
 from weft.processing import WeftProcessor
 from weft.text_encoders import OWN, LanguageModelEncoder, TextEncoder, load_text_encoder
-from weft.weaving import WeaveConfig, decoder_layers
+from weft.weaving import Weave, WeaveConfig, decoder_layers
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -182,6 +183,36 @@ def _load_learned(model: WeftModel, folder: Path) -> None:
     if expected != set(learned):
         raise PartError(f"{folder / WEIGHTS} does not hold the tensors that its config.json describes.")
     model.weaves.load_state_dict(learned, strict=False)
+
+
+def load_connector(weave: Weave, source: str | Path) -> None:
+    """Take what stands in front of the fusion layers (connector and resampler) from a saved weave of the same name.
+
+    Args:
+        weave: the weave that gets it; its fusion layers stay as they are.
+        source: what ``save_pretrained`` wrote, or a Hub id.
+
+    Raises:
+        PartError: the folder is not a woven model, or has no connector of this name that fits.
+    """
+    folder = resolve(source).path
+    if not (folder / WEIGHTS).is_file():
+        raise PartError(f"{source} holds no woven model: {WEIGHTS} is missing.")
+
+    def before_layers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: t for name, t in tensors.items() if name.startswith(("connector.", "resampler."))}
+
+    start = f"weaves.{weave.name}."
+    saved = WeftConfig.from_pretrained(folder).weaves.get(weave.name, {})
+    learned = before_layers({name.removeprefix(start): t for name, t in load_file(folder / WEIGHTS).items()})
+    own = before_layers(weave.state_dict())
+    alike = {name: t.shape for name, t in learned.items()} == {name: t.shape for name, t in own.items()}
+    if not own or not alike or saved.get("encoder", {}).get("sha256") != weave.config.encoder.get("sha256"):
+        raise PartError(
+            f"{source} has no connector that fits the weave {weave.name!r}; give a model whose weave of this name has "
+            "the same encoder, language model and connector settings."
+        )
+    weave.load_state_dict(learned, strict=False)
 
 
 def own_encoder(

@@ -78,6 +78,8 @@ class TextCache:
 
     Attributes:
         lengths: tokens of each row.
+        blocks: keys and values for each decoder layer, ``[rows, kv_heads, room, head_dim]``.
+        others: the same for whatever else looks at the text, by name; see :meth:`other`.
     """
 
     def __init__(self, decoder: Decoder, rows: int = 0) -> None:
@@ -85,14 +87,26 @@ class TextCache:
         self.lengths = [0] * rows
         shape = (rows, decoder.kv_heads, 0, decoder.head_dim)
         self.blocks = [(decoder.embeddings.new_empty(shape),) * 2 for _ in decoder.layers]
+        self.others: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def other(self, name: str, like: Float[Tensor, "R kv_heads T head_dim"]) -> tuple[Tensor, Tensor]:
+        """Keys and values of the text that are kept beside those of decoder layers, for whoever writes them: zeros at
+        first, with as much room.
+
+        Args:
+            name: what they are kept under.
+            like: keys of their shape and type, for any rows and tokens.
+        """
+        if name not in self.others:
+            shape = (len(self.lengths), like.shape[1], self.blocks[0][0].shape[2], like.shape[3])
+            self.others[name] = like.new_zeros(shape), like.new_zeros(shape)
+        return self.others[name]
 
     def reserve(self, tokens: int) -> None:
         """Make room for rows of so many tokens."""
         more = _in_steps(tokens) - self.blocks[0][0].shape[2]
         if more > 0:
-            self.blocks = [
-                (F.pad(keys, (0, 0, 0, more)), F.pad(values, (0, 0, 0, more))) for keys, values in self.blocks
-            ]
+            self._each(lambda block: F.pad(block, (0, 0, 0, more)))
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep some rows, in a given order, each as often as it is named."""
@@ -100,23 +114,35 @@ class TextCache:
             return
         places = torch.tensor(list(rows), dtype=torch.long)
         self.lengths = [self.lengths[row] for row in rows]
-        self.blocks = [(keys[places], values[places]) for keys, values in self.blocks]
+        self._each(lambda block: block[places])
 
     def append(self, other: TextCache) -> None:
         """Add the rows of another cache behind its own."""
         room = max(self.blocks[0][0].shape[2], other.blocks[0][0].shape[2])
         for cache in (self, other):
             cache.reserve(room)
+        for one, another in ((self, other), (other, self)):
+            for name, (keys, _) in another.others.items():
+                one.other(name, keys)
         self.lengths = [*self.lengths, *other.lengths]
         pairs = zip(self.blocks, other.blocks, strict=True)
         self.blocks = [(torch.cat((k, keys)), torch.cat((v, values))) for (k, v), (keys, values) in pairs]
+        for name, (k, v) in self.others.items():
+            keys, values = other.others[name]
+            self.others[name] = torch.cat((k, keys)), torch.cat((v, values))
 
     def first(self, tokens: int) -> TextCache:
         """A cache of one row that holds the first tokens of this one's first row, in storage of its own."""
         other = TextCache(self.decoder, 1)
         other.lengths = [tokens]
-        other.blocks = [(keys[:1, :, :tokens].clone(), values[:1, :, :tokens].clone()) for keys, values in self.blocks]
+        other.blocks, other.others = list(self.blocks), dict(self.others)
+        other._each(lambda block: block[:1, :, :tokens].clone())
         return other
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Put something else in place of each block."""
+        self.blocks = [(change(keys), change(values)) for keys, values in self.blocks]
+        self.others = {name: (change(keys), change(values)) for name, (keys, values) in self.others.items()}
 
 
 def _in_steps(tokens: int) -> int:

@@ -162,7 +162,10 @@ def _weights(
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.stack([caught[index] for index in chosen]).mean(0)
+    weights = torch.stack([caught[index] for index in chosen]).mean(0)
+    if weave.config.joint:  # whose layers have given the rest of their attention to the text
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    return weights
 
 
 def words_of(model: WeftModel, tokens: Sequence[int]) -> list[tuple[str, int, int]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -125,7 +125,7 @@ class GatedCrossAttention(nn.Module):
         keys, values = both.tensor_split((self.k_proj.out_features,), -1)
         keys = self.k_norm(self._split(keys))
         if distances is not None:
-            keys = _rotated(keys, distances, self.rotary_theta)
+            keys = rotated(keys, rotation(distances, self.head_dim, self.rotary_theta))
         return KeyValues(keys, self._split(values), mask)
 
     def _keys_and_values(self, features: Float[Tensor, "R D"]) -> Float[Tensor, "R width"]:
@@ -183,11 +183,20 @@ class GatedCrossAttention(nn.Module):
                 mask = mask.expand(len(queries), -1, -1).flatten(0, 1).repeat(folded.shape[1], 1)[None, None]
             found = attention(folded.flatten(1, 3)[None], keyvalues.keys, keyvalues.values, mask)
             looked.append(found.view(folded.shape).permute(2, 0, 1, 3, 4).flatten(1, 2))
-        fused = self._taken_up(hidden, torch.cat(looked))
+        return self._where_seen(self._taken_up(hidden, torch.cat(looked)), hidden, counts, visible)
+
+    def _where_seen(
+        self,
+        fused: Float[Tensor, "R T H"],
+        hidden: Float[Tensor, "R T H"],
+        counts: Sequence[int],
+        visible: Sequence[Bool[Tensor, "1 T S"] | None],
+    ) -> Float[Tensor, "R T H"]:
+        """What has been found, where a token may look at anything; elsewhere its hidden state as it was."""
         if all(sees is None for sees in visible):
             return fused
         sees_some = [
-            torch.ones(count, tokens, 1, dtype=torch.bool)
+            torch.ones(count, hidden.shape[1], 1, dtype=torch.bool)
             if sees is None
             else sees.any(-1, keepdim=True).expand(count, -1, -1)
             for sees, count in zip(visible, counts, strict=True)
@@ -259,15 +268,22 @@ def _distances(features: Float[Tensor, "M N D"], mask: Bool[Tensor, "M N"] | Non
     return places - lengths
 
 
-def _rotated(
-    keys: Float[Tensor, "M kv_heads N head_dim"], positions: Float[Tensor, "M N"], theta: float
-) -> Float[Tensor, "M kv_heads N head_dim"]:
-    """Keys turned by their positions, in the halves that Llama's rotary embedding pairs."""
-    half = keys.shape[-1] // 2
-    frequencies = theta ** -(torch.arange(half, device=keys.device, dtype=torch.float32) / half)
+Rotation = tuple[Float[Tensor, "M 1 N half"], Float[Tensor, "M 1 N half"]]
+"""Cosines and sines of the angles by which tokens are turned."""
+
+
+def rotation(positions: Float[Tensor, "M N"] | Int[Tensor, "M N"], width: int, theta: float) -> Rotation:
+    """By how much rotary positions turn the tokens that stand there, in heads of a width."""
+    half = width // 2
+    frequencies = theta ** -(torch.arange(half, device=positions.device, dtype=torch.float32) / half)
     angles = (positions[:, None, :, None] * frequencies).float()
-    cos, sin = angles.cos().to(keys.dtype), angles.sin().to(keys.dtype)
-    first, second = keys.chunk(2, -1)
+    return angles.cos(), angles.sin()
+
+
+def rotated(heads: Float[Tensor, "M heads N head_dim"], rotation: Rotation) -> Float[Tensor, "M heads N head_dim"]:
+    """Queries or keys turned by their positions, in the halves that Llama's rotary embedding pairs."""
+    cos, sin = (one.to(heads.dtype) for one in rotation)
+    first, second = heads.chunk(2, -1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from weft.batch import BatchMemory
+from weft.joint import JointFusion, TextKeys
 from weft.weaving import Weave
+
+if TYPE_CHECKING:
+    from weft.joint_text import Text
 
 
 class Slot:
@@ -23,6 +27,12 @@ class Slot:
 
     def __init__(self) -> None:
         self.memories: dict[str, tuple[BatchMemory, Bool[Tensor, "R T S"] | None]] = {}
+        self.text: Text | None = None
+
+    def clear(self) -> None:
+        """Empty it."""
+        self.memories.clear()
+        self.text = None
 
 
 class FusionHook:
@@ -36,11 +46,16 @@ class FusionHook:
         if found is None:
             return None
         memory, visible = found
-        layer = self.weave.fusion(self.index)
-        if args:
-            return (memory.fuse(layer, self.index, args[0], visible), *args[1:]), kwargs
-        hidden = memory.fuse(layer, self.index, kwargs["hidden_states"], visible)
-        return args, {**kwargs, "hidden_states": hidden}
+        hidden = args[0] if args else kwargs["hidden_states"]
+        text = self._text(hidden, memory, args, kwargs) if self.weave.config.joint else None
+        fused = memory.fuse(self.weave.fusion(self.index), self.index, hidden, visible, text)
+        return ((fused, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": fused})
+
+    def _text(self, hidden: Float[Tensor, "B T H"], memory: BatchMemory, args: tuple, kwargs: dict) -> TextKeys:
+        """The text that a joint fusion layer looks at; what is not computed now is in the decoder layer's cache."""
+        assert self.slot.text is not None
+        layer, name = cast(JointFusion, self.weave.fusion(self.index)), f"{self.weave.name}.{self.index}"
+        return self.slot.text.keys(layer, name, hidden, memory, (*args, *kwargs.values()))
 
 
 class _Reached(Exception):

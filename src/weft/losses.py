@@ -97,7 +97,7 @@ class StepLoss(nn.Module):
         lower = hidden.get(batch) if stored else hidden.stack.lower(batch)
         columns = torch.arange(batch.input_ids.shape[1])
         with (
-            self.model.looking_at([] if placed is None else [placed], columns),
+            self.model.looking_at([] if placed is None else [placed], columns, batch.inputs),
             hidden.stack.starting_from(lower.to(batch.input_ids.device)),
             own_attention(self.model.language_model),
         ):

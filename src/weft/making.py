@@ -103,8 +103,8 @@ def weave(
         tokenizer: the language model's; by default from where it was loaded.
         dtype: floating-point type of the weave, and of a language model that is loaded here; float32 by default, or
             that of the loaded language model.
-        **options: further fields of :class:`~weft.weaving.WeaveConfig` (``feed_forward``, ``sees``, ``resample``,
-            ``copy_width``, ...).
+        **options: further fields of :class:`~weft.weaving.WeaveConfig` (``feed_forward``, ``sees``, ``joint``,
+            ``resample``, ``copy_width``, ...).
 
     Returns:
         The woven model: frozen parts, and one weave that learns. With ``initial="identity"`` and no copy gate it
@@ -139,6 +139,8 @@ def weave(
     namer = None if labels is None else _namer(labels, encoder, language_model)
     if namer is not None:
         fields["labels"] = {"id": namer.id, "sha256": namer.sha256}
+    if options.get("joint") and initial == "self-attention":
+        fields |= _as_decoder_attends(language_model, chosen)  # so that text is looked at as it is there
     fields = {**_geometry(config), "connector_heads": _heads(config.hidden_size), **fields, **options}
     if fields.get("copy_width") and namer is None and not getattr(encoder, "copies", False):
         raise WeftError(
@@ -215,10 +217,13 @@ def _reading(
     own = own_encoder(model, layers, tokenizer)
     config = model.config.get_text_config(decoder=True)
     fields = {"reads": "texts", "memory_size": config.hidden_size, "layered": True}
-    if initial == "self-attention":
-        rope = getattr(config, "rope_parameters", None) or {}
-        fields |= {"rotary_theta": float(rope.get("rope_theta") or 0.0), "qk_norm": normalizes_heads(model, layers[0])}
-    return own, fields
+    return own, fields | (_as_decoder_attends(model, layers) if initial == "self-attention" else {})
+
+
+def _as_decoder_attends(model: WeftModel, layers: Sequence[int]) -> dict[str, Any]:
+    """Positions and norms of fusion layers that start as copies of the decoder's own attention."""
+    rope = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    return {"rotary_theta": float(rope.get("rope_theta") or 0.0), "qk_norm": normalizes_heads(model, layers[0])}
 
 
 def _tokenizer(folder: str) -> PreTrainedTokenizerBase | None:

@@ -31,6 +31,7 @@ from weft.errors import WeftError
 from weft.generation import ReadingGenerationMixin
 from weft.hooks import FusionHook, Slot, head_inputs
 from weft.images import load_image, picture_hash, picture_name
+from weft.joint_text import Text
 from weft.keeping import renamed
 from weft.memory import Memory, Name, Placement, ReadMemory, content_hash
 from weft.memory_cache import MemoryCache
@@ -426,7 +427,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             cache = kwargs.get("cache", kwargs.get("past_key_values"))
             start = 0 if cache is None else int(cache.get_seq_length())
             columns = torch.arange(start, start + tokens)
-        with self.looking_at(memories, columns):
+        with self.looking_at(memories, columns, kwargs):
             if not any(memory.copying is not None for memory in memories):
                 return self.language_model(**kwargs)
             return self._copying(kwargs)
@@ -449,14 +450,28 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         return output
 
     @contextmanager
-    def looking_at(self, memories: Sequence[BatchMemory], columns: Int[Tensor, " T"] | None) -> Iterator[None]:
-        """For the length of one call of the language model, its fusion layers look at these memories."""
+    def looking_at(
+        self,
+        memories: Sequence[BatchMemory],
+        columns: Int[Tensor, " T"] | None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> Iterator[None]:
+        """For the length of one call of the language model, its fusion layers look at these memories.
+
+        Args:
+            memories: the memories.
+            columns: the columns of the text that are computed; None where there are no memories.
+            inputs: what the language model is called with, which tells joint fusion layers of the text.
+        """
         try:
+            if any(self.weave(memory.weave).config.joint for memory in memories):
+                depth = self.config.get_text_config(decoder=True).num_hidden_layers
+                self._slot.text = Text.of(cast(Tensor, columns), depth, inputs or {})
             for memory in memories:
                 self._slot.memories[memory.weave] = (memory, memory.visible(cast(Tensor, columns)))
             yield
         finally:
-            self._slot.memories.clear()
+            self._slot.clear()
 
     def see(self, pixel_values: Tensor | None, positions: Tensor | None, top: int | None = None) -> BatchMemory | None:
         """Encode, read and place the pictures of a batch; None where there are none."""

@@ -12,14 +12,15 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weft.choosing import look
 from weft.copying import CopyGate
 from weft.decoder import Norm
-from weft.fusion import GatedCrossAttention, RMSNorm
+from weft.fusion import GatedCrossAttention, RMSNorm, Rotation, rotated
+from weft.joint import JointFusion, TextKeys, Texts
 from weft.memory import KeyValues
 from weft.packing import FEW, pack
 from weft.weaving import Weave, WeaveConfig
@@ -87,6 +88,52 @@ class PackedFusion:
         return x[:, None]
 
 
+class PackedJointFusion(PackedFusion):
+    """A joint fusion layer for decoding.
+
+    Args:
+        layer: the layer; its weights are copied in eight bits.
+    """
+
+    def __init__(self, layer: JointFusion) -> None:
+        super().__init__(layer)
+        self.joint = layer
+        self.k_norm = _norm(layer.k_norm) if isinstance(layer.k_norm, RMSNorm) else None
+        self.key_value = pack(torch.cat((layer.k_proj.weight, layer.v_proj.weight)), "int8", torch.bfloat16)
+
+    def rotation(self, positions: Int[Tensor, "R T"]) -> Rotation | None:
+        """As :meth:`weft.joint.JointFusion.rotation`."""
+        return self.joint.rotation(positions)
+
+    def forward_each(
+        self,
+        hidden: Float[Tensor, "R T H"],
+        memories: Sequence[KeyValues],
+        counts: Sequence[int],
+        visible: Sequence[Bool[Tensor, "1 T S"] | None],
+        texts: Texts | None = None,
+    ) -> Float[Tensor, "R T H"]:
+        """As :meth:`weft.joint.JointFusion.forward_each`."""
+        if texts is None:
+            return super().forward_each(hidden, memories, counts, visible)
+        partial = any(sees is not None or one.items is not None for sees, one in zip(visible, memories, strict=True))
+        if hidden.shape[1] > 1 or len(hidden) > FEW or partial:
+            return self.joint.forward_each(hidden, memories, counts, visible, texts)
+        both = self.key_value(self.hidden_norm(hidden[:, 0].to(torch.bfloat16))).view(
+            len(hidden), -1, self.joint.head_dim
+        )
+        keys, values = both.chunk(2, 1)
+        keys = (keys if self.k_norm is None else self.k_norm(keys))[:, :, None]
+        keys = keys if texts.rotation is None else rotated(keys, texts.rotation)
+        added = texts.add(keys.to(hidden.dtype), values[:, :, None].to(hidden.dtype))
+
+        def looking(queries: Tensor) -> Tensor:
+            parts = zip(queries.split(counts), memories, added, strict=True)
+            return torch.cat([find_jointly(own, memory, text) for own, memory, text in parts])
+
+        return self.step(hidden, looking)
+
+
 def _norm(norm: RMSNorm) -> Norm:
     assert norm.eps is not None
     return Norm(norm.weight.to(torch.bfloat16), norm.eps)
@@ -114,6 +161,24 @@ def find(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Te
     return found.view(kv_heads, rows, heads // kv_heads, width).transpose(0, 1).reshape(rows, -1)
 
 
+def find_jointly(
+    queries: Float[Tensor, "R heads width"], memory: KeyValues, text: TextKeys
+) -> Float[Tensor, "R inner"]:
+    """What rows that share a memory find there and in their texts, all of which they may look at."""
+    if queries.dtype != memory.keys.dtype:
+        return find_jointly(queries.to(memory.keys.dtype), memory, text).to(queries.dtype)
+    (rows, heads, width), kv_heads = queries.shape, memory.keys.shape[1]
+    turned = queries if text.rotation is None else rotated(queries[:, :, None], text.rotation)[:, :, 0]
+    asking = queries.view(rows, kv_heads, -1, width).transpose(0, 1)  # heads that share keys ask as if they were tokens
+    on_memory = asking.flatten(1, 2) @ memory.keys[0].mT
+    on_text = turned.view(rows, kv_heads, -1, width) @ text.keys.mT
+    on_memory = on_memory.view(kv_heads, rows, heads // kv_heads, -1).transpose(0, 1)
+    weights = torch.cat((on_memory, on_text), -1).float().mul_(1 / math.sqrt(width)).softmax(-1).to(queries.dtype)
+    on_memory, on_text = weights.tensor_split((memory.keys.shape[2],), -1)
+    found = (on_memory.transpose(0, 1).flatten(1, 2) @ memory.values[0]).view(kv_heads, rows, -1, width).transpose(0, 1)
+    return (found + on_text @ text.values).reshape(rows, -1)
+
+
 class PackedWeave:
     """A weave as :class:`weft.rows.Rows` asks for it, with packed fusion layers.
 
@@ -125,7 +190,8 @@ class PackedWeave:
         self.name: str = weave.name
         self.config: WeaveConfig = weave.config
         self.copy_gate: CopyGate | None = weave.copy_gate
-        self._layers = [PackedFusion(weave.fusion(index)) for index in range(len(weave.layers))]
+        layers = [weave.fusion(index) for index in range(len(weave.layers))]
+        self._layers = [PackedJointFusion(one) if isinstance(one, JointFusion) else PackedFusion(one) for one in layers]
 
     def fusion(self, index: int) -> PackedFusion:
         """One of its fusion layers."""

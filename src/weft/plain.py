@@ -103,7 +103,8 @@ class PlainDecoder:
             return False
         steps = CompiledSteps(decoder, self.weaves()) if decoder.compiled is None else decoder.compiled
         for weave in weaves:
-            cast(CompiledSteps, steps).prepare(rows, weave)
+            if not weave or not self.model.weave(weave).config.joint:  # joint steps depend on the length of the text
+                cast(CompiledSteps, steps).prepare(rows, weave)
         decoder.compiled = steps
         return True
 

@@ -31,6 +31,8 @@ class Recipe:
         weave: arguments of :func:`weft.weave`: ``layers``, ``every``, ``start``, ``initial``, ``feed_forward``, ...
         initial_weights: a folder with a woven model to go on from, of whose ``weave`` settings only ``dropout`` can be
             changed, and ``labels`` and ``copy_width`` added; None to start anew.
+        initial_connector: a folder with a woven model of whose weave of this name, on the same encoder and language
+            model, the connector is taken, for new fusion layers that start as ``weave`` says; None for a new one.
         system_prompt: system message of conversations that have none; None leaves that to the chat template.
         doubt: how names of what pictures show are spoiled, so that the weave learns not to believe them all: ``forget``
             is the probability with which one is left out, ``mistake`` that with which a false one is added, ``fade``
@@ -81,6 +83,7 @@ class Recipe:
     name: str = "photos"
     weave: dict[str, Any] = field(default_factory=dict)
     initial_weights: str | None = None
+    initial_connector: str | None = None
     system_prompt: str | None = None
     doubt: dict[str, float] = field(default_factory=dict)
     views: list[Literal["plain", "mirror"]] = field(default_factory=lambda: ["plain"])
@@ -125,6 +128,8 @@ class Recipe:
             raise RecipeError(
                 f"doubt: {self.doubt} is not known; give probabilities of 'forget', 'mistake' and 'fade'."
             )
+        if self.initial_connector is not None and self.initial_weights is not None:
+            raise RecipeError("initial_connector: 'initial_weights' brings a connector already; give one of the two.")
         if self.metric != "loss" and self.dev is None:
             raise RecipeError(
                 f"metric: {self.metric} needs words to compare with; give 'dev', a JSONL with references."
@@ -181,7 +186,7 @@ def _checked(fields: dict[Any, Any], where: str) -> dict[str, Any]:
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:
     """Paths made relative to the recipe's folder."""
-    names = ["data", "output", "dev", "features", "initial_weights"]
+    names = ["data", "output", "dev", "features", "initial_weights", "initial_connector"]
     names += [name for name in ("language_model", "vision", "text") if str(getattr(recipe, name)).startswith(".")]
 
     def placed(path: Any) -> Any:

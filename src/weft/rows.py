@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from weft.batch import BatchMemory
+from weft.decoder import TextCache
+from weft.joint import JointFusion
 from weft.memory import KeyValues
-from weft.packed_weave import PackedWeave
+from weft.packed_weave import PackedJointFusion, PackedWeave
+from weft.row_texts import RowTexts
 from weft.weaving import Weave
 
 Weaves = Mapping[str, Weave | PackedWeave]
@@ -50,6 +53,7 @@ class _Looking:
     counts: list[int]
     visible: list[Bool[Tensor, "1 T S"] | None]
     rows: Int[Tensor, " R"] | None
+    texts: RowTexts | None
 
 
 class Shared(NamedTuple):
@@ -71,9 +75,12 @@ class Rows:
         weaves: the model's weaves by name.
         readings: the texts, in the order of their rows.
         columns: columns of the text that are being computed: all of a prompt, or one beyond it.
+        cache: the text so far, in which joint fusion layers keep what they look at; needed where there are any.
     """
 
-    def __init__(self, weaves: Weaves, readings: Sequence[Reading], columns: Int[Tensor, " T"]) -> None:
+    def __init__(
+        self, weaves: Weaves, readings: Sequence[Reading], columns: Int[Tensor, " T"], cache: TextCache | None = None
+    ) -> None:
         self._looking: list[_Looking] = []
         self._at: dict[int, list[tuple[_Looking, int]]] = {}
         for name, weave in weaves.items():
@@ -91,11 +98,28 @@ class Rows:
                     [count for _, count in found],
                     [memory.visible(columns) for memory, _ in found],
                     None if len(rows) == start else torch.tensor(rows),
+                    self._texts(weave, rows, found, columns, cache),
                 )
                 self._looking.append(looking)
                 for index, layer in enumerate(weave.config.layers):
                     self._at.setdefault(layer, []).append((looking, index))
         self.layers = frozenset(self._at)
+
+    @staticmethod
+    def _texts(
+        weave: Weave | PackedWeave,
+        rows: Sequence[int],
+        found: Sequence[tuple[BatchMemory, int]],
+        columns: Int[Tensor, " T"],
+        cache: TextCache | None,
+    ) -> RowTexts | None:
+        """The texts of rows that look through a joint weave."""
+        if not weave.config.joint:
+            return None
+        memories, counts = zip(*found, strict=True)
+        rotation = cast("JointFusion | PackedJointFusion", weave.fusion(0)).rotation
+        since = [memory.since(columns) for memory in memories]
+        return RowTexts(cast(TextCache, cache), weave.name, rows, counts, since, rotation)
 
     def shared(self) -> Shared | None:
         """The memory that all rows look at whole, if there is no other."""
@@ -104,7 +128,7 @@ class Rows:
         (looking,) = self._looking
         if looking.rows is not None or len(looking.memories) > 1 or looking.visible[0] is not None:
             return None
-        if looking.memories[0].layers[0].items is not None:
+        if looking.memories[0].layers[0].items is not None or looking.weave.config.joint:
             return None
         return Shared(looking.weave, looking.memories[0])
 
@@ -114,8 +138,13 @@ class Rows:
             fusion = looking.weave.fusion(index)
             part = hidden if looking.rows is None else hidden[looking.rows]
             read: list[KeyValues] = [memory.layers[index] for memory in looking.memories]
-            dtype = fusion.q_proj.weight.dtype
-            fused = fusion.forward_each(part.to(dtype), read, looking.counts, looking.visible).to(hidden.dtype)
+            part = part.to(fusion.q_proj.weight.dtype)
+            given = (part, read, looking.counts, looking.visible)
+            if looking.texts is None:
+                fused = fusion.forward_each(*given).to(hidden.dtype)
+            else:
+                joint = cast("JointFusion | PackedJointFusion", fusion)
+                fused = joint.forward_each(*given, looking.texts.at(index, hidden.shape[1])).to(hidden.dtype)
             hidden = fused if looking.rows is None else hidden.index_copy(0, looking.rows, fused)
         return hidden
 

@@ -66,7 +66,7 @@ def read_prompt(decoder: Decoder, weaves: Weaves, prompt: Prompt, cache: TextCac
         cache: holds one row; it grows by the prompt, or by what of it is not there yet.
     """
     done = cache.lengths[0]
-    rows = Rows(weaves, [Reading(prompt.memories)], torch.arange(done, len(prompt.tokens)))
+    rows = Rows(weaves, [Reading(prompt.memories)], torch.arange(done, len(prompt.tokens)), cache)
     hidden = decoder(torch.tensor([list(prompt.tokens[done:])]), cache, rows)
     return rows.copied(hidden, decoder.logits(hidden))
 
@@ -113,7 +113,7 @@ def search(
             break
         cache.select(rows)
         readings = [Reading(one.prompt.memories).after_prompt(len(one.running)) for one in running]
-        reader = Rows(weaves, readings, torch.zeros(1, dtype=torch.long))
+        reader = Rows(weaves, readings, torch.zeros(1, dtype=torch.long), cache)
         tokens = torch.tensor([[beam.tokens[-1]] for one in running for beam in one.running])
         hidden = decoder(tokens, cache, reader)
         scores = reader.copied(hidden, decoder.logits(hidden))

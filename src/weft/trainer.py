@@ -25,7 +25,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from weft.checkpoint import name_parts
+from weft.checkpoint import load_connector, name_parts
 from weft.data import Row
 from weft.errors import WeftError
 from weft.evaluation import answers
@@ -109,7 +109,10 @@ class Trainer:
             return model
         vision = None if recipe.text else recipe.vision
         options = {"vision": vision, "text": recipe.text, "name": recipe.name, "dtype": dtype, **recipe.weave}
-        return weave(recipe.language_model, **options)
+        model = weave(recipe.language_model, **options)
+        if recipe.initial_connector:
+            load_connector(model.weave(recipe.name), recipe.initial_connector)
+        return model
 
     # The run
 

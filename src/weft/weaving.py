@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from weft.copying import CopyGate
 from weft.errors import WeftError
 from weft.fusion import Connector, GatedCrossAttention, NameEmbedding, Resampler
+from weft.joint import JointFusion
 from weft.memory import KeyValues, Memory, NameTokens, ReadMemory, Sees, content_hash
 
 Reads = Literal["pictures", "texts"]
@@ -53,6 +54,7 @@ class WeaveConfig:
         rotary_theta: base of the rotary positions of memory tokens; 0 for none.
         copy_width: width in which a copy gate compares; 0 for no copy gate.
         sees: what a text token looks at: ``"all"`` items before it, or only the ``"last"``.
+        joint: whether it looks, in the same softmax, at the text since the first of these items as well.
         initial: how the fusion layers started.
         labels: who names what is seen in pictures: ``{"id": ..., "sha256": ...}``; empty for nobody. The id
             ``"encoder"`` is the encoder's own classifier.
@@ -79,6 +81,7 @@ class WeaveConfig:
     rotary_theta: float = 0.0
     copy_width: int = 0
     sees: Sees = "all"
+    joint: bool = False
     initial: Initial = "identity"
     labels: dict[str, str] = field(default_factory=dict)
     refuses_at: float = 0.5
@@ -120,8 +123,9 @@ class Weave(nn.Module):
             heads = config.connector_heads
             self.resampler = Resampler(config.hidden_size, tokens=config.resample, heads=heads)
         width = config.memory_size if config.layered else config.hidden_size
+        kind = JointFusion if config.joint else GatedCrossAttention
         self.layers = nn.ModuleList(
-            GatedCrossAttention(
+            kind(
                 config.hidden_size,
                 width,
                 heads=config.heads,
