@@ -52,7 +52,9 @@ class WeaveConfig:
         copy_width: width in which a copy gate compares; 0 for no copy gate.
         sees: what a text token looks at: ``"all"`` items before it, or only the ``"last"``.
         initial: how the fusion layers started.
-        refuses_at: probability of saying that the text does not say, from which on that is the answer.
+        refuses_at: probability that a question has no answer, from which on the model says so.
+        refusal_temperature: what the log-odds of refusing are divided by, and
+        refusal_bias: what is then added, so that they are those of a question without an answer.
     """
 
     layers: list[int]
@@ -77,6 +79,8 @@ class WeaveConfig:
     sees: Sees = "all"
     initial: Initial = "identity"
     refuses_at: float = 0.5
+    refusal_temperature: float = 1.0
+    refusal_bias: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
