@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Literal
 
 from weft.conversations import Documents, document_line
-from weft.exchanges import Exchange
+from weft.entity_swaps import EntitySwaps
 from weft.instructions import NOT_SAID
 
 Kind = Literal["story", "section", "exchanged"]
@@ -59,7 +59,7 @@ class Unanswerable:
         words = {name: [said for _, said in sections] for name, sections in texts.items()}
         for one in asked:
             words[one.text].append(one.question)
-        self._exchange = Exchange({name: "\n".join(said) for name, said in words.items()})
+        self._swaps = EntitySwaps({name: "\n".join(said) for name, said in words.items()})
 
     def any_lines(self, asked: Asked, documents: Documents, rng: random.Random) -> list[str]:
         """A line of any kind that the question has, or none.
@@ -76,7 +76,7 @@ class Unanswerable:
         """A line of one kind, or none; other arguments as for :meth:`any_lines`."""
         question: str | None = asked.question
         if kind == "exchanged":
-            question = self._exchange.question(asked.question, asked.text, [said for _, said in documents], rng)
+            question = self._swaps.question(asked.question, asked.text, [said for _, said in documents], rng)
         elif kind == "section":
             documents = self.beside(asked, len(documents), rng)
         else:

@@ -1,7 +1,7 @@
 """Questions about something else: a question with a name or a number in it exchanged for another of its kind.
 
-:class:`Exchange` is given the texts that questions are about, and finds their names by rule: words with a capital amid
-sentences, and how they are used there. The rules are of English; they know no model and no dictionary.
+:class:`EntitySwaps` is given the texts that questions are about, and finds their names by rule: words with a capital
+amid sentences, and how they are used there. The rules are of English; they know no model and no dictionary.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Kind = tuple[bool, ...]
 abbreviation."""
 
 
-class Exchange:
+class EntitySwaps:
     """Names of texts, by kind, to be put in the place of those in questions about other texts.
 
     Args:
