@@ -85,17 +85,22 @@ class Unanswerable:
             return []
         return [document_line(documents, question, NOT_SAID, kind=kind)]
 
-    def beside(self, asked: Asked, count: int, rng: random.Random) -> Documents:
-        """Up to so many sections of the same text that hold no answer, and do not stand beside one that does."""
+    def beside(self, asked: Asked, count: int, rng: random.Random) -> list[tuple[str, str]]:
+        """Sections of the same text that hold no answer, and do not stand beside one that does; where it has fewer than
+        so many, some of another text with them."""
         told = self.texts[asked.text]
         far = [index for index in range(len(told)) if all(abs(index - held) > self.near for held in asked.held)]
-        return self._silent(asked, told, far, count, rng)
+        found = self._silent(asked, told, far, count, rng)
+        return [*found, *self.elsewhere(asked, count - len(found), rng)] if found else []
 
-    def elsewhere(self, asked: Asked, count: int, rng: random.Random) -> Documents:
-        """Up to so many sections of another text that hold no answer."""
+    def elsewhere(self, asked: Asked, count: int, rng: random.Random) -> list[tuple[str, str]]:
+        """So many sections of another text that hold no answer; of several, where one has fewer."""
         names = [name for name in self.texts if name != asked.text]
-        told = self.texts[rng.choice(names)] if names else ()
-        return self._silent(asked, told, range(len(told)), count, rng)
+        found: list[tuple[str, str]] = []
+        while len(found) < count and names:
+            told = self.texts[names.pop(rng.randrange(len(names)))]
+            found += self._silent(asked, told, range(len(told)), count - len(found), rng)
+        return found
 
     def _silent(
         self, asked: Asked, told: Documents, among: Sequence[int], count: int, rng: random.Random
