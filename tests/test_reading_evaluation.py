@@ -79,7 +79,7 @@ def test_figures_are_those_of_what_was_said(data, model, monkeypatch):
 
 def test_citations_are_the_documents_leaned_on_most(data, model):
     examples = [one for one in load_examples(data) if reading_evaluation.belongs(one, "answer")]
-    held = [reading_evaluation._documents(model, one, None, 5) for one in examples]
+    held = [reading_evaluation.documents_of(model, one, None, 5) for one in examples]
     options = {"batch_size": 3, "beams": 1, "longest": 4}
     said = reading_evaluation.readings(model, examples, held, cites=True, **options)
     alone = [

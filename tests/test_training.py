@@ -341,7 +341,9 @@ def test_recipe_is_read_and_paths_are_relative_to_it(tmp_path):
     assert (read.learning_rate, read.epochs) == (0.001, 2.0)
 
 
-@pytest.mark.parametrize("name", ["photos", "photos-reward", "reader-stories", "reader"])
+@pytest.mark.parametrize(
+    "name", ["photos", "photos-reward", "reader-stories", "reader", "reader-answers", "reader-research"]
+)
 def test_recipes_of_the_repository_can_be_read(name):
     read = load_recipe(Path(__file__).parents[1] / "recipes" / f"{name}.yaml")
     assert read.reward == ("cider" if name == "photos-reward" else None)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from weft.processing import WeftProcessor
     from weft.reading import Answer, Citation, Summary
     from weft.recipe import Recipe, load_recipe
+    from weft.refusals import calibrate
     from weft.tasks import Caption
     from weft.text_encoders import TextEncoder, load_text_encoder
     from weft.training import train
@@ -72,6 +73,7 @@ __all__ = [
     "WeftError",
     "WeftModel",
     "WeftProcessor",
+    "calibrate",
     "evaluate",
     "faithfulness",
     "load",
@@ -101,6 +103,7 @@ _HOMES = {
     "processing": ("WeftProcessor",),
     "reading": ("Answer", "Citation", "Summary"),
     "recipe": ("Recipe", "load_recipe"),
+    "refusals": ("calibrate",),
     "tasks": ("Caption",),
     "text_encoders": ("TextEncoder", "load_text_encoder"),
     "training": ("train",),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import weft
+from weft.cli_calibrate import calibrate
 from weft.cli_data import data_app
 from weft.cli_options import DRAWN, Beams, Bound, Json, Top, check_target
 from weft.cli_options import load as _load
@@ -224,13 +225,20 @@ def evaluate(
     knowledge: Annotated[Path | None, typer.Option(help="Look for documents in this indexed folder.")] = None,
     passages: Annotated[int, typer.Option(min=1, help="Passages to look up there.")] = PASSAGES,
     controls: Annotated[
-        bool, typer.Option("--controls", help="Measure a wrong memory, and the bare language model, as well.")
+        bool, typer.Option("--controls", help="Measure a wrong memory, the bare language model, ... as well.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Pictures or conversations to look at.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="How many of them at once.")] = 16,
     beams: Beams = 3,
     top_memory: Top = None,
     output: Annotated[Path | None, typer.Option(help="File for the answers, one JSON object a line.")] = None,
+    unanswerable: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSONL of questions without an answer, for the task answer; again for more."),
+    ] = None,
+    reliability: Annotated[
+        Path | None, typer.Option(help="File for a table (Markdown) of how true the probability of no answer is.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare what a model says with what people said: BLEU, ROUGE, CIDEr-D, exact match, citations, perplexity.
@@ -240,6 +248,8 @@ def evaluate(
     `weft evaluate data/flickr8k/dev.jsonl --task caption --limit 100 --output said.jsonl`
 
     `weft evaluate data/fairytales/dev.jsonl --task answer --controls`
+
+    `weft evaluate data/fairytales/dev.jsonl --task answer --unanswerable data/fairytales/dev-unanswerable-story.jsonl`
     """
     from rich.console import Console
     from rich.table import Table
@@ -251,6 +261,8 @@ def evaluate(
         "passages": passages,
         "controls": controls,
         "top_memory": top_memory,
+        "unanswerable": unanswerable or (),
+        "reliability": reliability,
     }
     figures = weft.evaluate(woven, data, task=task, **look, **say)
     if as_json:
@@ -262,7 +274,20 @@ def evaluate(
     Console().print(table)
 
 
-for command in (caption, title, ask, answer, summarize, serve, pull, index, train, evaluate, info):  # as in --help
+for command in (
+    caption,
+    title,
+    ask,
+    answer,
+    summarize,
+    serve,
+    pull,
+    index,
+    train,
+    evaluate,
+    calibrate,
+    info,
+):  # as in --help
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -85,7 +85,7 @@ def data_fairytales(
     folder: Annotated[Path, typer.Argument(help="Folder with train.jsonl, train_stories.jsonl and the same of dev.")],
     out: Annotated[Path, typer.Argument(help="Folder to write JSONL files and stories to.")],
 ) -> None:
-    """Make conversations of FairytaleQA: questions about sections of stories, some of which don't hold the answer.
+    """Make conversations of FairytaleQA: questions about sections of stories, and the same made unanswerable.
 
     **Example**
 
@@ -94,6 +94,43 @@ def data_fairytales(
     from weft.corpora import fairytales
 
     _tell(out, fairytales(folder, out))
+
+
+@data_app.command("scitldr")
+def data_scitldr(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with train.jsonl and dev.jsonl: 'id', 'title', 'text', 'summaries'.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files to.")],
+) -> None:
+    """Make conversations of SciTLDR: titles and summaries of abstracts, and questions made by rule.
+
+    **Example**
+
+    `weft data scitldr downloads/scitldr data/scitldr`
+    """
+    from weft.abstracts import scitldr
+
+    _tell(out, scitldr(folder, out))
+
+
+@data_app.command("pubmedqa")
+def data_pubmedqa(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder with train.jsonl, dev.jsonl: 'id', 'question', 'passages', 'labels', 'answer'."),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write JSONL files to.")],
+) -> None:
+    """Make conversations of PubMedQA: questions about abstracts with long answers, and the same made unanswerable.
+
+    **Example**
+
+    `weft data pubmedqa downloads/pubmedqa data/pubmedqa`
+    """
+    from weft.abstracts import pubmedqa
+
+    _tell(out, pubmedqa(folder, out))
 
 
 @data_app.command("aeslc")

@@ -176,11 +176,11 @@ def clozes(text: str, rng: random.Random, count: int) -> list[Cloze]:
 
 
 def _can_be_asked(said: str) -> bool:
-    """Whether it is neither short nor long, in one piece, and more than a list of names."""
+    """Whether it is neither short nor long, in one piece, without a formula, and more than a list of names."""
     words = said.split()
     small = sum(word[0].islower() for word in words)
     whole = said[-1] in '.!?"' and _closed(said) and _HAS_VERB.search(said) is not None
-    whole = whole and not _NO_BEGINNING.match(said)
+    whole = whole and not _NO_BEGINNING.match(said) and "\\" not in said
     return whole and FEWEST <= len(words) <= MOST and 2 * small >= len(words)
 
 

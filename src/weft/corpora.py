@@ -7,26 +7,23 @@ ids of the documents that hold the answer. Random choices are seeded: the same f
 
 from __future__ import annotations
 
-import math
 import random
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from weft.cloze import clozes
 from weft.conversations import Documents, document_line, read_objects, write_lines, write_objects, write_text
 from weft.errors import DataError
 from weft.extracts import extracts
-from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
+from weft.instructions import HEADLINE, SUMMARIES
 from weft.passages import PIECE, cut
+from weft.practice import answered_line, cloze_lines, reading_of
+from weft.unanswerable import KINDS, Asked, Unanswerable
 
-UNANSWERABLE = 0.2
-"""Share of training questions that are asked once more, of documents that do not hold the answer."""
-SAMPLED = 200
-"""Questions of a development set that are asked of documents that do not hold the answer."""
+BESIDE = 5
+"""Sections of a story that stand beside those that hold the answer, at most."""
+CLOZES = 2
+"""Questions that are made of a section's own sentences, at most."""
 SHORTEST = 20
 """Characters of an e-mail that is learned from, at least."""
 
@@ -43,10 +40,11 @@ def fairytales(folder: str | Path, out: str | Path) -> dict[str, int]:
     """Write FairytaleQA (Xu et al., "Fantastic Questions and Where to Find Them", ACL 2022) as conversations.
 
     A document is a section of a story, with the id ``STORY#N``, counted from 1. In ``train.jsonl`` the sections that
-    hold the answer stand alone, among others of their story, or among those of another; some questions are asked once
-    more of sections that do not hold it. ``dev.jsonl`` gives those that do, ``dev-story.jsonl`` whole stories, and
-    ``dev-unanswerable.jsonl`` sections of another story; ``dev-search.jsonl`` names the story in which to look, a file
-    of ``sections/``, to be indexed. ``stories/SPLIT/`` gets each story as a text file.
+    hold the answer stand alone, among others of their story, or among those of another. ``dev.jsonl`` gives those that
+    do, ``dev-story.jsonl`` whole stories; ``dev-search.jsonl`` names the story in which to look, a file of
+    ``sections/``, to be indexed. ``SPLIT-unanswerable-KIND.jsonl`` holds the same questions made unanswerable, for each
+    of :data:`weft.unanswerable.KINDS`. Questions made of the stories' own sentences are in ``cloze-train.jsonl`` and
+    ``cloze-train-unanswerable.jsonl``. ``stories/SPLIT/`` gets each story as a text file.
 
     Args:
         folder: holds ``SPLIT.jsonl`` (``story``, ``question``, ``answers``, ``sections``) and ``SPLIT_stories.jsonl``
@@ -60,7 +58,8 @@ def fairytales(folder: str | Path, out: str | Path) -> dict[str, int]:
         DataError: a file is missing, or a line is not what it should be; it is named.
     """
     folder, out = Path(folder), Path(out)
-    stories, questions = {}, {}
+    stories: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    questions: dict[str, list[Asked]] = {}
     for split in ("train", "dev"):
         stories[split] = _stories(folder / f"{split}_stories.jsonl")
         questions[split] = _questions(folder / f"{split}.jsonl", stories[split])
@@ -71,25 +70,41 @@ def fairytales(folder: str | Path, out: str | Path) -> dict[str, int]:
     for story, sections in stories["dev"].items():
         numbered = [{"id": str(number), "text": text} for number, (_, text) in enumerate(sections, 1)]
         write_objects(out / "sections" / f"{story}.jsonl", numbered)
-    lines: dict[str, list[str]] = {"train": [], "dev": [], "dev-story": [], "dev-search": [], "dev-unanswerable": []}
-    rng = random.Random("fairytales")
-    for asked in questions["train"]:
-        lines["train"] += _practice(asked, stories["train"], rng)
-    for asked in questions["dev"]:
-        told = stories["dev"][asked["story"]]
-        answer, *references = asked["answers"]
-        supporting = _supporting(asked["story"], asked)
-        for name, documents in (("dev", [told[index] for index in asked["sections"]]), ("dev-story", told)):
-            lines[name].append(document_line(documents, asked["question"], answer, references, supporting))
-        file = f"{asked['story']}.jsonl"
-        supporting = _supporting(file, asked)
-        lines["dev-search"].append(document_line([], asked["question"], answer, references, supporting, source=file))
-    rng = random.Random("fairytales dev")
-    chosen = rng.sample(range(len(questions["dev"])), min(SAMPLED, len(questions["dev"])))
-    for asked in (questions["dev"][index] for index in sorted(chosen)):
-        documents = _elsewhere(asked["story"], stories["dev"], 3, rng)
-        lines["dev-unanswerable"].append(document_line(documents, asked["question"], NOT_SAID))
+    lines = _practice(stories["train"], questions["train"]) | _trial(stories["dev"], questions["dev"])
+    clozes = cloze_lines(stories["train"], random.Random("fairytales cloze"), count=CLOZES)
+    lines["cloze-train"], lines["cloze-train-unanswerable"] = clozes
     return write_lines(out, lines)
+
+
+def _practice(stories: Mapping[str, Documents], questions: Sequence[Asked]) -> dict[str, list[str]]:
+    """The files of questions to learn from, without those that are made of the stories' own sentences."""
+    rng, silent = random.Random("fairytales"), Unanswerable(stories, questions)
+    lines: dict[str, list[str]] = {"train": [], **{f"train-unanswerable-{kind}": [] for kind in KINDS}}
+    for asked in questions:
+        documents = reading_of(asked, stories, rng, most=BESIDE)
+        lines["train"].append(answered_line(asked, stories, documents))
+        for kind in KINDS:
+            lines[f"train-unanswerable-{kind}"] += silent.lines(kind, asked, documents, rng)
+    return lines
+
+
+def _trial(stories: Mapping[str, Documents], questions: Sequence[Asked]) -> dict[str, list[str]]:
+    """The files of questions to try a model on."""
+    rng, silent = random.Random("fairytales dev"), Unanswerable(stories, questions)
+    lines: dict[str, list[str]] = {"dev": [], "dev-story": [], "dev-search": []}
+    lines |= {f"dev-unanswerable-{kind}": [] for kind in KINDS}
+    for asked in questions:
+        told = stories[asked.text]
+        answer, *references = asked.answers
+        supporting, held = [told[index][0] for index in asked.held], [told[index] for index in asked.held]
+        for name, documents in (("dev", held), ("dev-story", told)):
+            lines[name].append(document_line(documents, asked.question, answer, references, supporting))
+        file = f"{asked.text}.jsonl"
+        supporting = [f"{file}#{index + 1}" for index in asked.held]
+        lines["dev-search"].append(document_line([], asked.question, answer, references, supporting, source=file))
+        for kind in KINDS:
+            lines[f"dev-unanswerable-{kind}"] += silent.lines(kind, asked, held, rng)
+    return lines
 
 
 def _stories(file: Path) -> dict[str, list[tuple[str, str]]]:
@@ -105,8 +120,8 @@ def _stories(file: Path) -> dict[str, list[tuple[str, str]]]:
     return stories
 
 
-def _questions(file: Path, stories: Mapping[str, Documents]) -> list[dict[str, Any]]:
-    """Questions with cleaned answers; ``sections`` become indices in the order of the story."""
+def _questions(file: Path, stories: Mapping[str, Documents]) -> list[Asked]:
+    """Questions with cleaned answers."""
     spec = {"story": str, "question": str, "answers": [str], "sections": [int]}
     questions = []
     for where, fields in read_objects(file, spec):
@@ -115,72 +130,12 @@ def _questions(file: Path, stories: Mapping[str, Documents]) -> list[dict[str, A
         count = len(stories[fields["story"]])
         if not fields["sections"] or not all(1 <= number <= count for number in fields["sections"]):
             raise DataError(f"{where}: 'sections' is {fields['sections']}; the story has sections 1 to {count}.")
-        answers = [sentence(answer) for answer in fields["answers"] if answer.strip()]
+        answers = tuple(sentence(answer) for answer in fields["answers"] if answer.strip())
         if not answers:
             raise DataError(f"{where}: 'answers' holds no answer.")
-        sections = sorted({number - 1 for number in fields["sections"]})
-        question = " ".join(fields["question"].split())
-        questions.append({"story": fields["story"], "question": question, "answers": answers, "sections": sections})
+        held = tuple(sorted({number - 1 for number in fields["sections"]}))
+        questions.append(Asked(fields["story"], " ".join(fields["question"].split()), answers, held))
     return questions
-
-
-def _supporting(name: str, asked: Mapping[str, Any]) -> list[str]:
-    """Ids of the sections that hold an answer, in a story of that name."""
-    return [f"{name}#{index + 1}" for index in asked["sections"]]
-
-
-def _practice(asked: Mapping[str, Any], stories: Mapping[str, Documents], rng: random.Random) -> list[str]:
-    """The lines of one training question: with its answer, and for some also without."""
-    told, held = stories[asked["story"]], asked["sections"]
-    others = [index for index in range(len(told)) if index not in held]
-    answer, *references = dict.fromkeys(asked["answers"])
-    documents = [told[index] for index in held]
-    chance = rng.random()
-    if 0.25 <= chance < 0.90:
-        added = _tempting(asked["question"], told, others, rng.randint(1, 5), rng)
-        documents = [told[index] for index in sorted([*held, *added])]
-    elif chance >= 0.90:
-        documents += _elsewhere(asked["story"], stories, rng.randint(1, 4), rng)
-        rng.shuffle(documents)
-    lines = [document_line(documents, asked["question"], answer, references, _supporting(asked["story"], asked))]
-    if rng.random() < UNANSWERABLE:
-        wanted = rng.randint(1, 3)
-        # An answer runs on into the sections around it, and a name may stand anywhere in its story.
-        said = [given.strip(" .").casefold() for given in asked["answers"]]
-        far = [
-            index
-            for index in others
-            if all(abs(index - at) > 1 for at in held) and not any(one in told[index][1].casefold() for one in said)
-        ]
-        if far and rng.random() < 0.5:
-            documents = [told[index] for index in _tempting(asked["question"], told, far, wanted, rng)]
-        else:
-            documents = _elsewhere(asked["story"], stories, wanted, rng)
-        lines.append(document_line(documents, asked["question"], NOT_SAID))
-    return lines
-
-
-def _tempting(question: str, told: Documents, among: Sequence[int], count: int, rng: random.Random) -> list[int]:
-    """Up to ``count`` sections of a story, in its order: half those that a search by words would find, half any."""
-    words = [_words(text) for _, text in told]
-    frequency = Counter(word for section in words for word in section)
-    wanted = _words(question)
-    found = sorted(among, key=lambda index: -math.fsum(1 / frequency[word] for word in wanted & words[index]))
-    chosen = found[: count // 2]
-    rest = found[count // 2 :]
-    return sorted([*chosen, *rng.sample(rest, min(count - len(chosen), len(rest)))])
-
-
-@lru_cache(maxsize=4096)
-def _words(text: str) -> frozenset[str]:
-    """The words of a text; a section is looked at for every question about its story."""
-    return frozenset(re.findall(r"\w+", text.casefold()))
-
-
-def _elsewhere(story: str, stories: Mapping[str, Documents], count: int, rng: random.Random) -> list[tuple[str, str]]:
-    """Up to ``count`` sections of another story, in its order."""
-    other = stories[rng.choice([name for name in stories if name != story])]
-    return [other[index] for index in sorted(rng.sample(range(len(other)), min(count, len(other))))]
 
 
 def aeslc(folder: str | Path, out: str | Path) -> dict[str, int]:
@@ -214,7 +169,8 @@ def bbc(folder: str | Path, out: str | Path) -> dict[str, int]:
     A summary of this set is sentences of the article, shuffled. A long answer has them in the article's order, a medium
     one the best few, a short one the best (:mod:`weft.extracts`); only in ``dev.jsonl`` a long answer is the summary as
     it is given, to be compared with. Questions are made by :func:`weft.cloze.clozes`, and asked in
-    ``cloze-SPLIT.jsonl`` of passages with the id ``ARTICLE#N``; some once more of passages that do not hold the answer.
+    ``cloze-SPLIT.jsonl`` of passages with the id ``ARTICLE#N``, once more in ``cloze-SPLIT-unanswerable.jsonl`` of what
+    does not answer them.
     Articles that are also in ``dev.jsonl`` are left out of training.
 
     Args:
@@ -245,7 +201,8 @@ def bbc(folder: str | Path, out: str | Path) -> dict[str, int]:
             if split == "dev":
                 answers[SUMMARIES["long"]] = fields["summary"].strip()
             lines[split] += [document_line([(fields["id"], text)], *pair) for pair in answers.items() if pair[1]]
-        lines[f"cloze-{split}"] = _cloze_lines(articles, rng)
+        made = cloze_lines({name: _sections(name, text) for name, text in articles.items()}, rng, count=3)
+        lines[f"cloze-{split}"], lines[f"cloze-{split}-unanswerable"] = made
     return write_lines(out, lines)
 
 
@@ -254,31 +211,6 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip())
 
 
-def _cloze_lines(articles: Mapping[str, str], rng: random.Random) -> list[str]:
-    """Two or three questions about each article, asked of one to four of its passages: those of which a summary of it
-    is written, so that they are encoded once."""
-    spans = {name: cut(text, PIECE, overlap=0) for name, text in articles.items()}
-    passages = {
-        name: [(f"{name}#{number}", text[slice(*span)]) for number, span in enumerate(spans[name], 1)]
-        for name, text in articles.items()
-    }
-    lines = []
-    for name, text in articles.items():
-        own = passages[name]
-        for made in clozes(text, rng, rng.randint(2, 3)):
-            held = next(at for at, (_, end) in enumerate(spans[name]) if made.sentence[1] <= end)
-            others = [index for index in range(len(own)) if index != held]
-            added = rng.sample(others, min(rng.randint(0, 3), len(others)))
-            documents = [own[index] for index in sorted([held, *added])]
-            lines.append(document_line(documents, made.question, made.answer, supporting=[own[held][0]]))
-            if rng.random() < UNANSWERABLE:
-                said, wanted = made.answer.strip(".").casefold(), rng.randint(1, 4)
-                silent = [index for index in others if said not in own[index][1].casefold()]
-                if silent:
-                    documents = [own[index] for index in sorted(rng.sample(silent, min(wanted, len(silent))))]
-                elif len(passages) > 1:
-                    documents = _elsewhere(name, passages, wanted, rng)
-                else:
-                    continue
-                lines.append(document_line(documents, made.question, NOT_SAID))
-    return lines
+def _sections(name: str, text: str) -> list[tuple[str, str]]:
+    """The passages in which an article is read when a summary of it is written, so that they are encoded once."""
+    return [(f"{name}#{number}", text[slice(*span)]) for number, span in enumerate(cut(text, PIECE, overlap=0), 1)]

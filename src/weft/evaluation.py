@@ -48,6 +48,8 @@ def evaluate(
     beams: int = 3,
     top_memory: int | None = None,
     output: str | Path | None = None,
+    unanswerable: Sequence[str | Path] = (),
+    reliability: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Let a model respond to a data set that it has not seen, and compare it with what people said.
@@ -60,24 +62,33 @@ def evaluate(
         knowledge: a knowledge base, or its folder, to look for documents in; by default they are in the messages.
         passages: passages to look up there.
         controls: measure controls as well: with a wrong memory, and for documents the bare language model with them in
-            its prompt.
+            its prompt, and their first and last sentence.
         limit: pictures, or conversations, to look at; None for all.
         batch_size: how many of them at once.
         beams: beams of the search.
         top_memory: how many of the documents that are read each fusion layer looks at; None for all.
         output: file to which the responses are written, one JSON object a line.
+        unanswerable: JSONL of questions that their documents do not answer, for the task ``answer``: how well the model
+            tells them from those of ``data``.
+        reliability: file for a table, in Markdown, of how true its probability is that a question has no answer.
         **options: for ``generate``.
 
     Returns:
         Of pictures ``pictures``, ``bleu_1`` to ``bleu_4``, ``rouge_l``, ``cider`` (CIDEr-D) and ``perplexity``; of
-        documents ``rouge_1``, ``rouge_2``, ``rouge_l``, ``exact_match``, ``f1`` and figures of citations; of questions
-        about pictures ``exact_match``, ``vqa_accuracy`` and ``f1``. All are fractions but perplexity.
+        documents ``rouge_1``, ``rouge_2``, ``rouge_l``, ``exact_match``, ``f1`` and figures of citations, and with
+        ``unanswerable`` those of :func:`weft.refusals.judge_refusals`; of questions about pictures ``exact_match``,
+        ``vqa_accuracy`` and ``f1``. All are fractions but perplexity.
 
     Raises:
-        DataError: the data can't be used, or holds nothing of the task.
+        DataError: the data can't be used, holds nothing of the task, or there are unanswerable questions for a task
+            that has none.
         WeftError: ``top_memory`` is below one.
     """
     check_top(top_memory)
+    if task != "answer" and (unanswerable or reliability):
+        raise DataError(f"The task {task} has no unanswerable questions; leave them out, or take the task answer.")
+    if reliability and not unanswerable:
+        raise DataError("A table of reliability needs unanswerable questions; give some.")
     examples = load_examples(data) if isinstance(data, (str, Path)) else list(data)
     say = {"limit": limit, "batch_size": batch_size, "beams": beams, "top_memory": top_memory, **options}
     target = None if output is None else Path(output)
@@ -87,7 +98,18 @@ def evaluate(
 
         base = KnowledgeBase(knowledge) if isinstance(knowledge, (str, Path)) else knowledge
         say |= {"knowledge": base, "passages": passages, "controls": controls, "output": target}
-        return evaluate_reading(model, examples, task, **say)
+        figures = evaluate_reading(model, examples, task, **say)
+        if unanswerable:
+            from weft.refusals import judge_refusals
+
+            look: dict[str, Any] = {"limit": limit, "batch_size": batch_size, "top_memory": top_memory}
+            look |= {
+                "knowledge": base,
+                "passages": passages,
+                "table": None if reliability is None else Path(reliability),
+            }
+            figures |= judge_refusals(model, examples, unanswerable, **look)
+        return figures
     if task == "vqa":
         return _evaluate_questions(model, examples, controls=controls, output=target, **say)
     return _evaluate_pictures(model, examples, cast(Task, task), output=target, **say)

@@ -60,7 +60,7 @@ class Answer:
         text: the words.
         question: the question.
         confident: whether the passages hold an answer; where they do not, the text says so.
-        confidence: the probability that they do, as the weave has learned it.
+        confidence: the probability that they do, as the weave has learned it, or as :func:`weft.calibrate` has made it.
         citations: the passages that were read, the one that the answer leans on most first; none where there is no
             answer.
         log_probability: of the text, natural logarithm, summed over its tokens.

@@ -1,13 +1,14 @@
-"""Evaluation of what a model reads: answers, titles and summaries against those of people, and against two controls.
+"""Evaluation of what a model reads: answers, titles and summaries against those of people, and against controls.
 
 :func:`evaluate_reading` lets a model respond to conversations about documents. The controls, measured in the same run,
-are the bare language model with the documents in its prompt, which is what people do without Weft, and the woven model
-with the documents of another conversation, which shows whether it reads at all.
+are the bare language model with the documents in its prompt, which is what people do without Weft; the woven model with
+the documents of another conversation, which shows whether it reads at all; and the first and the last sentence of the
+documents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from weft.knowledge import KnowledgeBase, Passage
 from weft.leaning import Leaning, lean
 from weft.memory import ReadMemory
 from weft.model import WeftModel
-from weft.passages import BOUND, PASSAGES
+from weft.passages import BOUND, PASSAGES, sentences
 from weft.progress import Reporter
 from weft.reading import LONGEST, evenly
 from weft.reading_metrics import (
@@ -87,7 +88,7 @@ def evaluate_reading(
     chosen = [one for one in examples if belongs(one, task)][:limit]
     if not chosen:
         raise DataError(f"No conversation is of the task {task}; make the data with `weft data`.")
-    held = [_documents(model, one, knowledge, passages) for one in chosen]
+    held = [documents_of(model, one, knowledge, passages) for one in chosen]
     longest = LONGEST["long" if task == "summary" else "title" if task == "title" else "answer"]
     say: dict[str, Any] = {"batch_size": batch_size, "beams": beams, "longest": longest, **options}
     may_refuse = task == "answer"
@@ -105,12 +106,15 @@ def evaluate_reading(
         figures |= {f"wrong_memory_{name}": value for name, value in judge(wrong).items()}
         bare = bare_readings(model, chosen, held, **say)
         figures |= {f"bare_{name}": value for name, value in judge(bare).items()}
+        for name, place in (("first_sentence", 0), ("last_sentence", -1)):
+            taken = [_reading(one, _sentence(passages, place), []) for one, passages in zip(chosen, held, strict=True)]
+            figures |= {f"{name}_{figure}": value for figure, value in judge(taken).items() if figure != "not_said"}
     return figures
 
 
 def read_and_judge(model: WeftModel, examples: Sequence[Example], *, batch_size: int = 16) -> dict[str, float]:
     """Figures of greedy responses to conversations about documents, whatever is asked; citations are not looked at."""
-    held = [_documents(model, one, None, PASSAGES) for one in examples]
+    held = [documents_of(model, one, None, PASSAGES) for one in examples]
     longest = LONGEST["long"] if any(one.question == SUMMARIES["long"] for one in examples) else LONGEST["answer"]
     return judge(readings(model, examples, held, batch_size=batch_size, beams=1, longest=longest, may_refuse=True))
 
@@ -170,26 +174,9 @@ def readings(
         **options: for ``generate``.
     """
     said: dict[int, Reading] = {}
-    order = sorted(range(len(examples)), key=lambda index: sum(len(piece.text) for piece in held[index]))
-    memories: dict[str, ReadMemory] = {}
     with Reporter() as reporter:
         reporter.start("responses", len(examples))
-        for start in range(0, len(order), batch_size):
-            some = order[start : start + batch_size]
-            texts = {piece.text: piece for index in some for piece in held[index]}
-            memories = {text: one for text, one in memories.items() if text in texts}
-            missing = [piece for text, piece in texts.items() if text not in memories]
-            if missing:
-                fresh = model.read_texts(missing)
-                memories |= {piece.text: fresh.item(place) for place, piece in enumerate(missing)}
-            read = ReadMemory.concatenate([memories[text] for text in texts]) if texts else None
-            places = {text: place for place, text in enumerate(texts)}
-            prompts = [_prompt(model, examples[index]) for index in some]
-            items = [
-                [(places[piece.text], column) for piece in held[index]]
-                for index, (_, column) in zip(some, prompts, strict=True)
-            ]
-            tokens = [prompt for prompt, _ in prompts]
+        for some, read, tokens, items in batches(model, examples, held, batch_size):
             say: dict[str, Any] = {"beams": beams, "longest": longest, "top_memory": top_memory, **options}
             if may_refuse:
                 found = [one.response for one in answer_each(model, read, tokens, items, **say)]
@@ -203,6 +190,40 @@ def readings(
                 said[index] = _reading(examples[index], response.text, leaned)
             reporter.advance(len(said))
     return [said[index] for index in range(len(examples))]
+
+
+def batches(
+    model: WeftModel, examples: Sequence[Example], held: Sequence[Sequence[Piece]], batch_size: int
+) -> Iterator[tuple[list[int], ReadMemory | None, list[list[int]], list[list[tuple[int, int]]]]]:
+    """Conversations as prompts over read memories, those with little to read first.
+
+    Args:
+        model: the woven model.
+        examples: the conversations.
+        held: for each the passages to read.
+        batch_size: conversations at once.
+
+    Yields:
+        Indices of the conversations, what was read for them, tokens of their prompts, and the items that each holds.
+    """
+    order = sorted(range(len(examples)), key=lambda index: sum(len(piece.text) for piece in held[index]))
+    memories: dict[str, ReadMemory] = {}
+    for start in range(0, len(order), batch_size):
+        some = order[start : start + batch_size]
+        texts = {piece.text: piece for index in some for piece in held[index]}
+        memories = {text: one for text, one in memories.items() if text in texts}
+        missing = [piece for text, piece in texts.items() if text not in memories]
+        if missing:
+            fresh = model.read_texts(missing)
+            memories |= {piece.text: fresh.item(place) for place, piece in enumerate(missing)}
+        read = ReadMemory.concatenate([memories[text] for text in texts]) if texts else None
+        places = {text: place for place, text in enumerate(texts)}
+        prompts = [_prompt(model, examples[index]) for index in some]
+        items = [
+            [(places[piece.text], column) for piece in held[index]]
+            for index, (_, column) in zip(some, prompts, strict=True)
+        ]
+        yield some, read, [prompt for prompt, _ in prompts], items
 
 
 def bare_readings(
@@ -239,7 +260,7 @@ def bare_readings(
     return [_reading(example, texts[index], []) for index, example in enumerate(examples)]
 
 
-def _documents(model: WeftModel, example: Example, knowledge: KnowledgeBase | None, passages: int) -> list[Piece]:
+def documents_of(model: WeftModel, example: Example, knowledge: KnowledgeBase | None, passages: int) -> list[Piece]:
     """The passages to read: those that are found, or those of the conversation's documents."""
     if knowledge is not None:
         found = knowledge.search(example.question, limit=passages, source=example.source)
@@ -284,6 +305,12 @@ def _ranked(leaning: Leaning, passages: Sequence[Piece]) -> list[str]:
 def _reading(example: Example, text: str, cited: list[str]) -> Reading:
     references = list(dict.fromkeys([example.answer, *example.references]))
     return Reading(example.question, text, references, cited, list(example.supporting))
+
+
+def _sentence(passages: Sequence[Piece], place: int) -> str:
+    """The sentence in one place of what is read; nothing where nothing is."""
+    spans = [piece.text[begin:end] for piece in passages for begin, end in sentences(piece.text)]
+    return spans[place] if spans else ""
 
 
 def _other(held: Sequence[Sequence[Piece]], index: int) -> int:

@@ -58,7 +58,9 @@ class WeaveConfig:
         initial: how the fusion layers started.
         labels: who names what is seen in pictures: ``{"id": ..., "sha256": ...}``; empty for nobody. The id
             ``"encoder"`` is the encoder's own classifier.
-        refuses_at: probability of saying that the text does not say, from which on that is the answer.
+        refuses_at: probability that a question has no answer, from which on the model says so.
+        refusal_temperature: what the log-odds of refusing are divided by, and
+        refusal_bias: what is then added, so that they are those of a question without an answer.
     """
 
     layers: list[int]
@@ -85,6 +87,8 @@ class WeaveConfig:
     initial: Initial = "identity"
     labels: dict[str, str] = field(default_factory=dict)
     refuses_at: float = 0.5
+    refusal_temperature: float = 1.0
+    refusal_bias: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
