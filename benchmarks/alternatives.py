@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from alternatives_page import SIDES, write
-from measuring import setting
+from measuring import QUICK, setting
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {"pictures": "photos.yaml", "documents": "reader-stories.yaml"}
@@ -83,7 +83,8 @@ def parsed() -> argparse.Namespace:
 
 def changes(options: argparse.Namespace) -> dict[str, Any]:
     """Fields of the recipe that are not as it has them."""
-    named = {"data": options.data, "dev": options.dev, "learning_rate": options.learning_rate}
+    precision = None if torch.bfloat16 == QUICK or torch.cuda.is_available() else "fp32"
+    named = {"data": options.data, "dev": options.dev, "learning_rate": options.learning_rate, "precision": precision}
     return {name: value for name, value in named.items() if value is not None}
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from photos import AFTER, CAT
 from prompted_words import Speaker
-from sides import WOVEN, Setup, fresh, learned
+from sides import WOVEN, Setup, for_use, fresh, learned
 
-import weft
 from weft.data import Example, load_examples
 from weft.evaluation import answers, evaluate
 from weft.metrics import bleu, cider_d, rouge_l
@@ -20,7 +20,7 @@ from weft.model import WeftModel
 from weft.passages import BOUND
 from weft.reading import LONGEST, evenly
 from weft.reading_evaluation import bare_prompt, bare_readings, belongs, judge
-from weft.recipe import Recipe, listed
+from weft.recipe import Recipe, changed, listed
 from weft.responding import reply
 from weft.search import Prompt
 from weft.tasks import CAPTION
@@ -73,7 +73,7 @@ def speaker_of(recipe: Recipe, side: str) -> Any:
     """What says words about pictures, or a weave that reads documents: as a weave is loaded, or a :class:`Speaker`."""
     if side not in WOVEN:
         return Speaker(*learned(recipe, side))
-    model = weft.load(f"{recipe.output}/best")
+    model = for_use(WeftModel.from_pretrained(f"{recipe.output}/best", dtype=torch.bfloat16))
     assert model.processor is not None
     model.processor.system_prompt = recipe.system_prompt
     return model
@@ -81,7 +81,7 @@ def speaker_of(recipe: Recipe, side: str) -> Any:
 
 def reader_of(recipe: Recipe, side: str) -> WeftModel:
     """A model that is given documents in its prompt."""
-    return fresh(recipe) if side == "bare" else learned(recipe, side)[1]
+    return for_use(fresh(changed(recipe, precision="bf16"))) if side == "bare" else learned(recipe, side)[1]
 
 
 def dev_examples(recipe: Recipe) -> list[Example]:

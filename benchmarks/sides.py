@@ -27,6 +27,8 @@ from weft.feeding import Feed
 from weft.making import weave
 from weft.metrics import cider_d
 from weft.model import WeftModel
+from weft.packing import NATIVE
+from weft.plain import PlainDecoder
 from weft.progress import Reporter
 from weft.recipe import Recipe, changed, load_recipe
 from weft.trainer import Trainer
@@ -113,11 +115,11 @@ def prompted_model(recipe: Recipe, side: str) -> tuple[Prompted, WeftModel]:
 
 def learned(recipe: Recipe, side: str) -> tuple[Prompted, WeftModel]:
     """What a side has learned, LoRA folded into the language model, and the woven model that it stands on."""
-    prompted, model = prompted_model(recipe, side)
+    prompted, model = prompted_model(changed(recipe, precision="bf16"), side)
     prompted.load(Path(recipe.output) / BEST)
     prompted.train(False)
     prompted.fold()
-    return prompted, model
+    return prompted, for_use(model)
 
 
 def fresh(recipe: Recipe) -> WeftModel:
@@ -128,6 +130,13 @@ def fresh(recipe: Recipe) -> WeftModel:
     model = weave(recipe.language_model, **options).eval()
     assert model.processor is not None
     model.processor.system_prompt = recipe.system_prompt
+    return model
+
+
+def for_use(model: WeftModel) -> WeftModel:
+    """A model in bfloat16 as :func:`weft.load` has it on this processor."""
+    model = model if NATIVE else model.to(torch.float32)
+    model.plain = PlainDecoder(model.eval(), narrow=not NATIVE)
     return model
 
 
