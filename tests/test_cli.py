@@ -113,6 +113,14 @@ def test_wrong_use_has_exit_code_2(arguments, monkeypatch):
     assert run(monkeypatch, *arguments) == 2
 
 
+def test_length_penalty_reaches_the_search(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr("weft.load", lambda _=None: None)
+    monkeypatch.setattr("weft.evaluate", lambda model, data, **options: given.update(options) or {})
+    assert runner.invoke(app, ["evaluate", "dev.jsonl", "--length-penalty", "0.8", "--json"]).exit_code == 0
+    assert given["length_penalty"] == 0.8
+
+
 @pytest.mark.parametrize("command", ["caption", "title", "pull", "train", "evaluate", "info", "data flickr8k"])
 def test_help_gives_an_example(command):
     result = runner.invoke(app, [*command.split(), "--help"])

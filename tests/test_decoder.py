@@ -224,6 +224,26 @@ def test_words_are_those_of_generate(kind, beams):
         assert one.log_probability == pytest.approx(other.log_probability, abs=0.2 if beams == 1 else 1e-3)
 
 
+@pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 0.5, 2.0, 5.0])
+def test_length_penalty_finds_the_words_that_generate_finds_with_it(length_penalty):
+    """Where it matters: texts that may end at any of several tokens, some early and some never."""
+    model = woven(language_model("llama", initializer_range=0.1))
+    model.processor = WeftProcessor(tokenizer(), model.encoder(), system_prompt="")
+    model.generation_config.eos_token_id = list(range(2, 22))
+    read = model.read([Image.effect_noise((24, 24), 90 + n).convert("RGB") for n in range(4)])
+    prompts, held = [[5, 6, 7, 8 + n] for n in range(8)], [[(n % 4, 1)] for n in range(8)]
+    options = {"beams": 3, "longest": 12}
+    usual = respond(model, read, prompts, held, **options)
+    said = respond(model, read, prompts, held, **options, length_penalty=length_penalty)
+    assert model.plain.get() is not None and usual != said
+    model.plain.get = lambda: None
+    for one, other in zip(
+        said, respond(model, read, prompts, held, **options, length_penalty=length_penalty), strict=True
+    ):
+        assert one.tokens == other.tokens
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+
+
 def test_neighbours_do_not_change_what_a_text_says():
     model, read = reader()
     prompts = [torch.randint(3, 99, (length,)).tolist() for length in (4, 11, 7)]

@@ -230,6 +230,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Pictures or conversations to look at.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="How many of them at once.")] = 16,
     beams: Beams = 3,
+    length_penalty: Annotated[
+        float, typer.Option(help="Power of its length that a beam is judged by; above one for longer texts.")
+    ] = 1.0,
     top_memory: Top = None,
     output: Annotated[Path | None, typer.Option(help="File for the answers, one JSON object a line.")] = None,
     unanswerable: Annotated[
@@ -255,7 +258,13 @@ def evaluate(
     from rich.table import Table
 
     woven = _load(model)
-    say: dict[str, Any] = {"limit": limit, "batch_size": batch_size, "beams": beams, "output": output}
+    say: dict[str, Any] = {
+        "limit": limit,
+        "batch_size": batch_size,
+        "beams": beams,
+        "length_penalty": length_penalty,
+        "output": output,
+    }
     look: dict[str, Any] = {
         "knowledge": knowledge,
         "passages": passages,

@@ -23,6 +23,7 @@ from weft.leaning import Leaning, lean
 from weft.memory import ReadMemory
 from weft.model import WeftModel
 from weft.passages import BOUND, PASSAGES, sentences
+from weft.processing import WeftProcessor
 from weft.progress import Reporter
 from weft.reading import LONGEST, evenly
 from weft.reading_metrics import (
@@ -238,17 +239,10 @@ def bare_readings(
 ) -> list[Reading]:
     """What the bare language model says with the passages in its prompt, and its own default system message."""
     assert model.processor is not None
-    processor, system_prompt = model.processor, model.processor.system_prompt
-    try:
-        processor.system_prompt = None
-        prompts = []
-        for example, passages in zip(examples, held, strict=True):
-            text = "\n\n".join([*(piece.text for piece in passages), example.question])
-            messages = [{"role": "user", "content": text}]
-            rendered = processor.render(messages, add_generation_prompt=True)
-            prompts.append(processor.tokenize(rendered).ids)
-    finally:
-        processor.system_prompt = system_prompt
+    prompts = [
+        bare_prompt(model.processor, [piece.text for piece in passages], example.question)
+        for example, passages in zip(examples, held, strict=True)
+    ]
     order = sorted(range(len(examples)), key=lambda index: len(prompts[index]))
     texts: dict[int, str] = {}
     for start in range(0, len(order), batch_size):
@@ -258,6 +252,17 @@ def bare_readings(
         )
         texts |= {index: response.text for index, response in zip(some, found, strict=True)}
     return [_reading(example, texts[index], []) for index, example in enumerate(examples)]
+
+
+def bare_prompt(processor: WeftProcessor, texts: Sequence[str], question: str) -> list[int]:
+    """The tokens of a question behind the texts that it is about, under the chat template's own system message."""
+    system_prompt = processor.system_prompt
+    try:
+        processor.system_prompt = None
+        messages = [{"role": "user", "content": "\n\n".join([*texts, question])}]
+        return processor.tokenize(processor.render(messages, add_generation_prompt=True)).ids
+    finally:
+        processor.system_prompt = system_prompt
 
 
 def documents_of(model: WeftModel, example: Example, knowledge: KnowledgeBase | None, passages: int) -> list[Piece]:

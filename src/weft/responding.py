@@ -25,7 +25,7 @@ from weft.search import Prompt, search
 if TYPE_CHECKING:
     from weft.model import WeftModel
 
-_PLAIN_OPTIONS = {"bad_words_ids"}
+_PLAIN_OPTIONS = {"bad_words_ids", "length_penalty"}
 """Options for ``generate`` that the plain decoder knows as well."""
 
 PORTION = 4
@@ -127,11 +127,18 @@ def _searched(
     beams: int,
     longest: int,
     bad_words_ids: Sequence[Sequence[int]] = (),
+    length_penalty: float = 1.0,
 ) -> list[Response]:
     """Continuations by the plain decoder."""
-    ends = ends_of(model)
     found = search(
-        decoder, model.plain.weaves(), prompts, beams=beams, longest=longest, ends=ends, banned=bad_words_ids
+        decoder,
+        model.plain.weaves(),
+        prompts,
+        beams=beams,
+        longest=longest,
+        ends=ends_of(model),
+        banned=bad_words_ids,
+        length_penalty=length_penalty,
     )
     return [Response(one.tokens, _words(model, one.tokens), one.total) for one in found]
 

@@ -1,8 +1,8 @@
 """Continuing texts over a plain decoder: greedily or by beam search, many texts side by side.
 
-The search is transformers' own, with a length penalty of one, and finds the same words; what it leaves out is what a
-language model without peculiarities does not need. A prompt is computed once, alone, whatever runs beside it and
-however many beams continue it.
+The search is transformers' own and finds the same words; what it leaves out is what a language model without
+peculiarities does not need. A prompt is computed once, alone, whatever runs beside it and however many beams continue
+it.
 """
 
 from __future__ import annotations
@@ -50,10 +50,9 @@ class Continuation:
     total: float
     length: int = 0
 
-    @property
-    def score(self) -> float:
-        """By what beams compete: log-probability a token."""
-        return self.total / self.length
+    def score(self, length_penalty: float) -> float:
+        """By what beams compete: the log-probability over the length to this power; a token's, for a power of one."""
+        return self.total / self.length**length_penalty
 
 
 def read_prompt(decoder: Decoder, weaves: Weaves, prompt: Prompt, cache: TextCache) -> Float[Tensor, "1 V"]:
@@ -81,6 +80,7 @@ def search(
     longest: int,
     ends: Collection[int],
     banned: Sequence[Sequence[int]] = (),
+    length_penalty: float = 1.0,
 ) -> list[Continuation]:
     """The best continuation of each prompt.
 
@@ -92,6 +92,8 @@ def search(
         longest: tokens of a continuation, at most.
         ends: tokens of which each ends a text.
         banned: sequences of tokens that no text may hold.
+        length_penalty: power of its length by which a beam's log-probability is divided: above one for longer texts,
+            below for shorter ones. A single beam has nothing to compete with.
     """
     cache = TextCache(decoder)
     cache.reserve(max(len(prompt.tokens) for prompt in prompts) + longest)
@@ -100,7 +102,7 @@ def search(
         own = TextCache(decoder, 1)
         logits.append(read_prompt(decoder, weaves, prompt, own))
         cache.append(own)
-    searches = [_Search(prompt, beams, longest, set(ends), banned) for prompt in prompts]
+    searches = [_Search(prompt, beams, longest, set(ends), banned, length_penalty) for prompt in prompts]
     running, scores = searches, torch.cat(logits)
     while running:
         rows, start = list[int](), 0
@@ -124,9 +126,16 @@ class _Search:
     """The beams of one text."""
 
     def __init__(
-        self, prompt: Prompt, beams: int, longest: int, ends: set[int], banned: Sequence[Sequence[int]]
+        self,
+        prompt: Prompt,
+        beams: int,
+        longest: int,
+        ends: set[int],
+        banned: Sequence[Sequence[int]],
+        length_penalty: float,
     ) -> None:
         self.prompt, self.beams, self.longest, self.ends, self.banned = prompt, beams, longest, ends, banned
+        self.length_penalty = length_penalty
         self.running = [Continuation((), 0.0)]
         self.finished: list[Continuation] = []
         self.length = 0
@@ -148,12 +157,13 @@ class _Search:
         for row, token, total in tried[: self.beams]:
             if token in self.ends:
                 self.finished.append(Continuation(self.running[row].tokens, total, self.length))
-        self.finished = sorted(self.finished, key=lambda beam: -beam.score)[: self.beams]
+        self.finished = sorted(self.finished, key=self._score, reverse=True)[: self.beams]
         going = [(row, token, total) for row, token, total in tried if token not in self.ends][: self.beams]
         self.running = [
             Continuation((*self.running[row].tokens, token), total, self.length) for row, token, total in going
         ]
-        if len(self.finished) == self.beams and self.running and self.running[0].score <= self.finished[-1].score:
+        full = len(self.finished) == self.beams
+        if full and self.running and self._score(self.running[0]) <= self._score(self.finished[-1]):
             self.running = []
         if self.length == self.longest:
             self.finished, self.running = self.finished + self.running, []
@@ -161,7 +171,10 @@ class _Search:
 
     def best(self) -> Continuation:
         """The best of all that have ended."""
-        return max(self.finished, key=lambda beam: beam.score)
+        return max(self.finished, key=self._score)
+
+    def _score(self, beam: Continuation) -> float:
+        return beam.score(self.length_penalty)
 
 
 def banned_after(text: Sequence[int], banned: Sequence[Sequence[int]]) -> list[int]:

@@ -88,7 +88,7 @@ class Tasks(ReadingTasks):
                 list of them.
             beams: beams of the search; 1 is greedy.
             explain: find out what each word looked at.
-            **options: for ``generate``.
+            **options: for ``generate`` (``length_penalty``, above one for longer captions; ``max_new_tokens``, ...).
 
         Returns:
             A :class:`Caption`, or a list of them for a list.
