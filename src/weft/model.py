@@ -56,6 +56,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         config: what it stands on.
         language_model: the language model; it is frozen, and otherwise left as it is.
         encoders: the frozen encoder of each weave, by the weave's name.
+        weaves: what has been learned, by the same names; what is missing is made anew.
     """
 
     config_class = WeftConfig
@@ -68,6 +69,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         config: WeftConfig,
         language_model: PreTrainedModel,
         encoders: dict[str, VisionEncoder | TextEncoder] | None = None,
+        weaves: Mapping[str, Weave] | None = None,
     ) -> None:
         super().__init__(config)
         self.language_model = language_model.requires_grad_(False).eval()
@@ -82,12 +84,20 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self.memory_cache = MemoryCache()
         self._reader_keys: dict[str, tuple[tuple[int, ...], str]] = {}
         for name, fields in config.weaves.items():
-            self._attach(Weave(name, WeaveConfig(**fields)))
+            self._attach((weaves or {}).get(name) or Weave(name, WeaveConfig(**fields)))
 
     # What is woven
 
-    def add_weave(self, name: str, config: WeaveConfig, encoder: VisionEncoder | TextEncoder) -> Weave:
+    def add_weave(
+        self, name: str, config: WeaveConfig, encoder: VisionEncoder | TextEncoder, weave: Weave | None = None
+    ) -> Weave:
         """Weave in one more encoder; what the other weaves compute does not change.
+
+        Args:
+            name: what to call it.
+            config: what it is made of.
+            encoder: the encoder.
+            weave: what has been learned; by default it starts as its configuration says.
 
         Raises:
             WeftError: the model has a weave of this name.
@@ -96,9 +106,10 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             raise WeftError(f"The model has a weave named {name!r} already ({', '.join(self.weaves)}); choose another.")
         self.config.weaves[name] = config.to_dict()
         self.encoders[name] = encoder
-        weave = Weave(name, config)
-        if config.initial == "self-attention":
-            weave.start_from(decoder_layers(self.language_model))
+        if weave is None:
+            weave = Weave(name, config)
+            if config.initial == "self-attention":
+                weave.start_from(decoder_layers(self.language_model))
         return self._attach(weave)
 
     def _attach(self, weave: Weave) -> Weave:
