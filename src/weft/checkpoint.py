@@ -7,7 +7,6 @@ A merged folder carries the frozen parts as well, each in a folder of its own (`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -131,7 +130,7 @@ def load_checkpoint(
         name: _encoder(folder, name, WeaveConfig(**fields)) for name, fields in config.weaves.items() if name not in own
     }
     namers = {name: _namer(folder, name, one) for name, one in _named_apart(config)}
-    model = cls(config, language_model, encoders, namers)
+    model = cls(config, language_model, encoders, namers, learned_weaves(folder, config, dtype))
     if (folder / PROCESSOR).is_file():
         eyes = next((one for one in encoders.values() if isinstance(one, VisionEncoder)), None)
         model.processor = WeftProcessor.from_pretrained(folder, encoder=eyes)
@@ -140,8 +139,6 @@ def load_checkpoint(
     for name in model.weaves:
         if model.processor is not None:
             model.processor.use(model.encoder(name))
-    model.weaves.to(dtype=dtype)
-    _load_learned(model, folder)
     return model.eval()
 
 
@@ -163,26 +160,38 @@ def load_weaves(model: WeftModel, source: str | Path) -> None:
             f"({config.language_model.get('id')}, not {model.config.language_model.get('id')})."
         )
     dtype = next(model.weaves.parameters()).dtype
+    learned = learned_weaves(folder, config, dtype)
     for name, fields in config.weaves.items():
         made = WeaveConfig(**fields)
         own = made.encoder.get("id") == OWN
         encoder = own_encoder(model, made.layers) if own else _encoder(folder, name, made)
         namer = _namer(folder, name, made) if name in dict(_named_apart(config)) else None
-        model.add_weave(name, replace(made, initial="identity"), encoder, namer).to(dtype=dtype)
-        model.config.weaves[name], model.weave(name).config.initial = fields, made.initial
+        model.add_weave(name, made, encoder, namer, learned[name])
         if model.processor is not None:
             model.processor.use(encoder)
-    _load_learned(model, folder)
     model.eval()
 
 
-def _load_learned(model: WeftModel, folder: Path) -> None:
-    """Put the weights of a folder's weaves into those of a model."""
-    learned = {name.removeprefix("weaves."): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
-    expected = {name for name in model.weaves.state_dict() if name.split(".")[0] in {n.split(".")[0] for n in learned}}
-    if expected != set(learned):
+def learned_weaves(folder: Path, config: Any, dtype: torch.dtype) -> dict[str, Weave]:
+    """The weaves of a saved model, by their names; in the type in which they were saved they stay where they lie.
+
+    Raises:
+        PartError: the weights are not what the configuration describes.
+    """
+    tensors, weaves = load_file(folder / WEIGHTS), dict[str, Weave]()
+    for name, fields in config.weaves.items():
+        with torch.device("meta"):  # nothing is made only to be overwritten
+            weave = Weave(name, WeaveConfig(**fields))
+        prefix = f"weaves.{name}."
+        own = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
+        try:
+            weave.load_state_dict({key: tensor.to(dtype) for key, tensor in own.items()}, assign=True)
+        except RuntimeError:
+            raise PartError(f"{folder / WEIGHTS} does not hold the tensors that its config.json describes.") from None
+        weaves[name] = weave
+    if tensors:
         raise PartError(f"{folder / WEIGHTS} does not hold the tensors that its config.json describes.")
-    model.weaves.load_state_dict(learned, strict=False)
+    return weaves
 
 
 def load_connector(weave: Weave, source: str | Path) -> None:

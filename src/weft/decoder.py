@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weft.packing import FEW, NATIVE, Packed, Quantize, fits, pack
+from weft.tensor_file import TensorFile
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Language models that :class:`Decoder` computes, by the names that transformers gives them."""
@@ -223,7 +224,7 @@ class Decoder:
     Args:
         config: the language model's configuration; see :func:`is_plain`.
         weights: its tensors, by the names that transformers gives them; they are used as they are, not copied, and let
-            go where packed ones are always faster.
+            go where packed ones are always faster. Those of a file are let go of after each layer of a prompt, too.
         quantize: how the matrices are packed for decoding few rows; None to leave them as they are.
         packed: matrices that were packed before, as `packed_matrices` has them, of which ``weights`` need not hold any.
     """
@@ -235,6 +236,7 @@ class Decoder:
         quantize: Quantize | None = None,
         packed: Mapping[str, Packed] | None = None,
     ) -> None:
+        self._release = weights.release if isinstance(weights, TensorFile) else None
         named = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
         eps = config["rms_norm_eps"]
         self.heads = config["num_attention_heads"]
@@ -249,7 +251,7 @@ class Decoder:
         # Embeddings are read a row at a time; as the head they are the largest matrix, for which 4 bits are too few.
         if quantize is not None and "head" not in self.packed_matrices:
             self.packed_matrices["head"] = pack(head, "int8", head.dtype)
-        self.head = _Linear((head,) if packed is None else (), None, self.packed_matrices.get("head"))
+        self.head = _Linear((head,), None, self.packed_matrices.get("head"))
         theta = config["rope_parameters"]["rope_theta"]
         self.frequencies = 1 / theta ** (torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim)
         self.layers = [self._layer(named, f"layers.{index}", eps) for index in range(config["num_hidden_layers"])]
@@ -262,15 +264,15 @@ class Decoder:
         def linear(*parts: str) -> _Linear:
             biases = [named.get(f"{name}.{part}.bias") for part in parts]
             bias = None if biases[0] is None else torch.cat(cast(list[Tensor], biases))
-            place = f"{name}.{'+'.join(parts)}"
-            if place in self.packed_matrices:
-                return _Linear((), bias, self.packed_matrices[place])
-            weights = tuple(named[f"{name}.{part}.weight"] for part in parts)
+            place, names = f"{name}.{'+'.join(parts)}", [f"{name}.{part}.weight" for part in parts]
+            weights = tuple(named[one] for one in names if one in named)
             if self.quantize is None:
                 return _Linear(weights, bias, None)
-            whole = weights[0] if len(weights) == 1 else torch.cat(weights)
-            bits: Quantize = self.quantize if fits(whole, self.quantize) else "int8"
-            self.packed_matrices[place] = pack(whole, bits, whole.dtype)
+            if place not in self.packed_matrices:
+                whole = weights[0] if len(weights) == 1 else torch.cat(weights)
+                bits: Quantize = self.quantize if fits(whole, self.quantize) else "int8"
+                self.packed_matrices[place] = pack(whole, bits, whole.dtype)
+                self._let_go()
             return _Linear(weights if NATIVE else (), bias, self.packed_matrices[place])
 
         return _Layer(
@@ -320,7 +322,14 @@ class Decoder:
             hidden = hidden + layer.output(found)
             gate, up = layer.gate_up(layer.feed_forward_norm(hidden)).chunk(2, -1)
             hidden = hidden + layer.down(F.silu(gate) * up)
+            if ids.shape[1] > 1 and ids.numel() > FEW:
+                self._let_go()
         return self.norm(hidden.view(shape)[:, -1])
+
+    def _let_go(self) -> None:
+        """Keep no weights of a file in memory that are not needed for a while."""
+        if self._release is not None:
+            self._release()
 
     def logits(self, hidden: Float[Tensor, "B H"]) -> Float[Tensor, "B V"]:
         """What the head makes of hidden states."""

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from weft.catalog import file_sha256
 from weft.checkpoint import own_encoder
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
@@ -23,10 +24,11 @@ from weft.errors import WeftError
 from weft.model import WeftModel
 from weft.namers import Namer, load_namer
 from weft.packing import multiplies_bfloat16
-from weft.parts import resolve
-from weft.plain import PlainDecoder
+from weft.parts import WEIGHTS, resolve
+from weft.plain import PlainDecoder, WeightsFile
 from weft.processing import WeftProcessor
 from weft.shipped import SHIPPED, shipped, woven_folder
+from weft.tensor_file import file_identity, widened
 from weft.text_encoders import OWN, TextEncoder, load_text_encoder
 from weft.weaving import Initial, WeaveConfig, choose_layers, normalizes_heads
 
@@ -56,17 +58,39 @@ def load(
     """
     folder = shipped(SHIPPED[0]) if name_or_path is None else woven_folder(name_or_path)
     model = WeftModel.from_pretrained(folder, dtype=dtype, **options)
-    # Four-bit kernels take bfloat16 alone, and are quick on every CPU: what they decode stays in it.
-    narrow = dtype is None and model.dtype == torch.bfloat16 and not multiplies_bfloat16(model.device)
-    if narrow:
-        model = model.to(torch.float32)
     if name_or_path is None:
         for name in SHIPPED[1:]:
             model.load_weaves(shipped(name))
-    model.plain = PlainDecoder(model.eval(), quantize, narrow=narrow)
+    file = None if "language_model" in options else _weights_of(model)
+    # Four-bit kernels take bfloat16 alone, and are quick on every CPU: what they decode stays in it.
+    narrow = dtype is None and model.dtype == torch.bfloat16 and not multiplies_bfloat16(model.device)
+    if narrow:
+        ships = SHIPPED if name_or_path is None else [name for name in SHIPPED if folder == shipped(name)]
+        _widen(model, file, [shipped(name) for name in ships])
+    model.plain = PlainDecoder(model.eval(), quantize, narrow=narrow, file=file)
     if quantize in ("int8", "int4"):
         model.plain.check()
     return model
+
+
+def _weights_of(model: WeftModel) -> WeightsFile | None:
+    """The file in which a language model lies that has just been loaded; None where there is no one such file."""
+    path = Path(model.language_model.name_or_path) / WEIGHTS
+    identity = model.config.language_model.get("sha256")
+    return WeightsFile(path, file_identity(path, identity)) if identity and path.is_file() else None
+
+
+def _widen(model: WeftModel, file: WeightsFile | None, weaves: Sequence[Path]) -> None:
+    """Put a model into float32. Its language model, and weaves that ship with Weft, come from copies on disk, so that
+    what is not needed takes no memory."""
+    if file is not None and (wide := widened(file.path, file.identity)):
+        model.language_model.load_state_dict(wide, strict=False, assign=True)
+        model.language_model.tie_weights()
+    for folder in weaves:
+        if wide := widened(folder / WEIGHTS, file_sha256(folder / WEIGHTS)):
+            learned = {name.removeprefix("weaves."): tensor for name, tensor in wide.items()}
+            model.weaves.load_state_dict(learned, strict=False, assign=True)
+    model.to(torch.float32)
 
 
 def weave(

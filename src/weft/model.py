@@ -61,6 +61,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         language_model: the language model; it is frozen, and otherwise left as it is.
         encoders: the frozen encoder of each weave, by the weave's name.
         namers: for weaves whose pictures are named by a model apart from the encoder, that model.
+        weaves: what has been learned, by the same names; what is missing is made anew.
     """
 
     config_class = WeftConfig
@@ -74,6 +75,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         language_model: PreTrainedModel,
         encoders: dict[str, VisionEncoder | TextEncoder] | None = None,
         namers: Mapping[str, nn.Module] | None = None,
+        weaves: Mapping[str, Weave] | None = None,
     ) -> None:
         super().__init__(config)
         self.language_model = language_model.requires_grad_(False).eval()
@@ -89,12 +91,17 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self.memory_cache = MemoryCache()
         self._reader_keys: dict[str, tuple[tuple[int, ...], str]] = {}
         for name, fields in config.weaves.items():
-            self._attach(Weave(name, WeaveConfig(**fields)))
+            self._attach((weaves or {}).get(name) or Weave(name, WeaveConfig(**fields)))
 
     # What is woven
 
     def add_weave(
-        self, name: str, config: WeaveConfig, encoder: VisionEncoder | TextEncoder, namer: Namer | None = None
+        self,
+        name: str,
+        config: WeaveConfig,
+        encoder: VisionEncoder | TextEncoder,
+        namer: Namer | None = None,
+        weave: Weave | None = None,
     ) -> Weave:
         """Weave in one more encoder; what the other weaves compute does not change.
 
@@ -103,6 +110,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             config: what it is made of.
             encoder: what it reads from.
             namer: names what is seen in pictures, if that is a model apart from the encoder.
+            weave: what has been learned; by default it starts as its configuration says.
 
         Raises:
             WeftError: the model has a weave of this name.
@@ -113,9 +121,10 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self.encoders[name] = encoder
         if isinstance(namer, nn.Module):
             self.namers[name] = namer
-        weave = Weave(name, config)
-        if config.initial == "self-attention":
-            weave.start_from(decoder_layers(self.language_model))
+        if weave is None:
+            weave = Weave(name, config)
+            if config.initial == "self-attention":
+                weave.start_from(decoder_layers(self.language_model))
         return self._attach(weave)
 
     def _attach(self, weave: Weave) -> Weave:

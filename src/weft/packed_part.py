@@ -1,7 +1,8 @@
-"""A language model's packed weights on disk, so that a cold process neither packs them nor reads the others.
+"""A language model's packed weights on disk, so that a process neither packs them nor holds the others.
 
-:func:`packed_decoder` is given the folder of a language model and hands on its decoder. Packed weights are kept in
+:func:`packed_decoder` is given the weights of a language model and hands on its decoder. Packed weights are kept in
 Weft's cache folder; how PyTorch lays them out depends on its version and on the processor, and so does the file's name.
+All is mapped: the packed weights, of which every token reads all, and the others, which are let go of after use.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,29 +22,35 @@ from weft.catalog import weft_home
 from weft.decoder import Decoder
 from weft.memory import content_hash
 from weft.packing import Packed, fits_exactly, packs_for
+from weft.tensor_file import TensorFile
 
 
-def packed_decoder(weights: Path, identity: str, config: Mapping[str, Any]) -> Decoder | None:
+def packed_decoder(weights: Path, identity: str, config: Mapping[str, Any], *, whole: bool = False) -> Decoder | None:
     """The decoder of a language model, in four bits; None where those would lose something.
 
     Args:
         weights: its safetensors file.
-        identity: what tells these weights from others.
+        identity: what tells its content from that of others; see :func:`weft.tensor_file.file_identity`.
         config: its configuration.
+        whole: let long prompts and many rows have the weights as they are, where that is faster, at the cost of reading
+            them; else everything goes over packed weights.
     """
+    stored = TensorFile(weights)
+    sample = next((name for name in stored if name.endswith("o_proj.weight")), None)
+    if sample is None or stored[sample].dtype != torch.bfloat16:
+        return None
     file = weft_home() / "packed" / f"{content_hash(identity, *packs_for())}.safetensors"
     packed = _read(file)
-    with safe_open(weights, "pt") as stored:
-        names = list(stored.keys())
-        if packed is None:
-            sample = stored.get_tensor(next(name for name in names if name.endswith("o_proj.weight")))
-            if sample.dtype != torch.bfloat16 or not fits_exactly(sample):
-                return None
-            decoder = Decoder(config, {name: stored.get_tensor(name) for name in names}, "int4")
-            with suppress(OSError):  # where nothing can be written, they are packed anew next time
-                _write(file, decoder.packed_matrices)
-            packed = decoder.packed_matrices
-        rest = {name: stored.get_tensor(name) for name in names if not name.endswith("_proj.weight")}
+    if packed is None:
+        if not fits_exactly(stored[sample]):
+            return None
+        packed = Decoder(config, stored, "int4").packed_matrices
+        with suppress(OSError):  # where nothing can be written, they are packed anew next time
+            _write(file, packed)
+            packed = _read(file) or packed
+    if whole:
+        return Decoder(config, stored, "int4", packed)
+    rest = {name: tensor for name, tensor in stored.items() if not name.endswith("_proj.weight")}
     return Decoder(config, rest, "int4", packed)
 
 

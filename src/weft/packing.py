@@ -36,7 +36,9 @@ ROUNDING = 2**-7
 """What packing may change without a loss, as a share of the largest weight: bfloat16 rounds the weight, its group's
 step and its group's middle by 2⁻⁹ each, and the step follows from ends that were rounded."""
 _BLOCK = 64
-"""Rows in whole numbers of which PyTorch's kernel for 4 bits is fast."""
+"""Rows in whole numbers of which PyTorch's kernel for 4 bits is fast, and lays them out."""
+_AT_ONCE = 1 << 18
+"""Weights that are packed at once: packing takes a multiple of their memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,21 +79,14 @@ def pack(weight: Float[Tensor, "rows columns"], quantize: Quantize, dtype: torch
             greatest of each group.
         dtype: floating-point type of what it will be multiplied by.
     """
-    wide = weight.float()
-    if quantize == "int8":
-        scales = (wide.abs().amax(1) / 127).clamp(min=1e-12).to(dtype)
-        levels = (wide / scales[:, None].float()).round().clamp(-127, 127)
-        restored = levels * scales[:, None].float()
-        return Packed(8, levels.to(torch.int8), scales, _error(wide, restored))
-    groups = wide.unflatten(1, (-1, GROUP))
-    least, greatest = groups.aminmax(dim=2)
-    steps = ((greatest - least) / 15).clamp(min=1e-12)
-    middles = (least + 8 * steps).to(dtype)
-    levels = ((groups - least[..., None]) / steps[..., None]).round().clamp(0, 15)
-    restored = (levels - 8) * steps.to(dtype).float()[..., None] + middles.float()[..., None]
-    packed = torch._convert_weight_to_int4pack_for_cpu(levels.flatten(1).int(), 1)
-    scales = torch.stack((steps.to(dtype), middles), -1).transpose(0, 1).contiguous()
-    return Packed(4, packed, scales, _error(wide, restored.flatten(1)))
+    kind = _eight_bits if quantize == "int8" else _four_bits
+    at_once = max(_BLOCK, _AT_ONCE // weight.shape[1] // _BLOCK * _BLOCK)
+    blocks = [kind(rows.float(), dtype) for rows in weight.split(at_once)]
+    weights, scales = (
+        torch.cat([block[part] for block in blocks], -2 if part and quantize == "int4" else 0) for part in (0, 1)
+    )
+    largest, lost = max(map(abs, map(float, weight.aminmax()))), max(block[2] for block in blocks)
+    return Packed(8 if quantize == "int8" else 4, weights, scales, lost / max(largest, 1e-12))
 
 
 def fits_exactly(matrix: torch.Tensor) -> bool:
@@ -104,5 +99,25 @@ def packs_for() -> tuple[str, str]:
     return torch.__version__, torch.backends.cpu.get_cpu_capability()
 
 
-def _error(wide: Tensor, restored: Tensor) -> float:
-    return float((wide - restored).abs().max() / wide.abs().max().clamp(min=1e-12))
+def _eight_bits(wide: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
+    """Some rows in eight bits: levels, scales, and how far they are from what they stand for at most."""
+    scales = (wide.abs().amax(1) / 127).clamp(min=1e-12).to(dtype)
+    levels = (wide / scales[:, None].float()).round().clamp(-127, 127)
+    return levels.to(torch.int8), scales, _distance(wide, levels * scales[:, None].float())
+
+
+def _four_bits(wide: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
+    """The same in four bits."""
+    groups = wide.unflatten(1, (-1, GROUP))
+    least, greatest = groups.aminmax(dim=2)
+    steps = ((greatest - least) / 15).clamp(min=1e-12)
+    middles = (least + 8 * steps).to(dtype)
+    levels = ((groups - least[..., None]) / steps[..., None]).round().clamp(0, 15)
+    restored = (levels - 8) * steps.to(dtype).float()[..., None] + middles.float()[..., None]
+    packed = torch._convert_weight_to_int4pack_for_cpu(levels.flatten(1).int(), 1)
+    scales = torch.stack((steps.to(dtype), middles), -1).transpose(0, 1).contiguous()
+    return packed, scales, _distance(wide, restored.flatten(1))
+
+
+def _distance(wide: Tensor, restored: Tensor) -> float:
+    return float((wide - restored).abs().max())

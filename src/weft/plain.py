@@ -7,7 +7,9 @@ way of transformers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -17,6 +19,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from weft.decoder import FAMILIES, Decoder, is_plain
 from weft.errors import WeftError
 from weft.hooks import FusionHook
+from weft.packed_part import packed_decoder
 from weft.packed_weave import PackedWeave, can_be_packed
 from weft.packing import Quantize, fits_exactly
 from weft.rows import Weaves
@@ -38,6 +41,19 @@ USUAL = {
 """Settings for generation that do not change which words are chosen."""
 
 
+@dataclass(frozen=True)
+class WeightsFile:
+    """Where a language model's weights lie on disk.
+
+    Attributes:
+        path: the safetensors file.
+        identity: what tells its content from that of others.
+    """
+
+    path: Path
+    identity: str
+
+
 class PlainDecoder:
     """A model's decoder, made when it is first asked for, and made anew when the weights have changed.
 
@@ -47,14 +63,24 @@ class PlainDecoder:
             nothing, which is so for language models that were distributed in four bits.
         narrow: decode in bfloat16 over packed weights though the model is in float32, as it is where a processor has
             to emulate products in bfloat16.
+        file: where the language model's weights lie, as it has them now: then packed ones are kept on disk, and no
+            others are held in memory. One that is quantized anyhow does not profit.
     """
 
-    def __init__(self, model: WeftModel, quantize: Quantize | str | None = "auto", *, narrow: bool = False) -> None:
+    def __init__(
+        self,
+        model: WeftModel,
+        quantize: Quantize | str | None = "auto",
+        *,
+        narrow: bool = False,
+        file: WeightsFile | None = None,
+    ) -> None:
         if quantize not in ("auto", "int8", "int4", None):
             raise WeftError(f"quantize={quantize!r} is not known; give 'int8', 'int4', 'auto' or None.")
         self.model, self.quantize, self.narrow = model, quantize, narrow
         self._packed: dict[str, tuple[tuple[int, ...], PackedWeave]] = {}
         self._made: tuple[tuple[int, ...], Decoder] | None = None
+        self.file, self._of_file = file, state_of(model.language_model.state_dict().values()) if file else ()
 
     def get(self) -> Decoder | None:
         """The decoder; None where the model is more than it knows."""
@@ -63,18 +89,31 @@ class PlainDecoder:
         tensors = self.model.language_model.state_dict()
         state = state_of(tensors.values())
         if self._made is None or self._made[0] != state:
-            config = self.model.config.get_text_config(decoder=True).to_dict()
-            chosen = self._chosen(tensors)
-            if self.narrow and chosen is not None:
-                tensors = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
-            self._made = state, Decoder(config, tensors, chosen)
+            self._made = state, self._from_file(state) or self._from_tensors(tensors)
         return self._made[1]
+
+    def _from_file(self, state: tuple[int, ...]) -> Decoder | None:
+        """The decoder over packed weights that are kept on disk; None where the model's weights are no longer those of
+        its file, or not to be packed so."""
+        fits = self.quantize in ("auto", "int4") and (self.narrow or self.model.language_model.dtype == torch.bfloat16)
+        if self.file is None or state != self._of_file or not fits:
+            return None
+        return packed_decoder(self.file.path, self.file.identity, self._config(), whole=True)
+
+    def _from_tensors(self, tensors: dict[str, torch.Tensor]) -> Decoder:
+        chosen = self._chosen(tensors)
+        if self.narrow and chosen is not None:
+            tensors = {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}
+        return Decoder(self._config(), tensors, chosen)
+
+    def _config(self) -> dict[str, Any]:
+        return self.model.config.get_text_config(decoder=True).to_dict()
 
     def weaves(self) -> Weaves:
         """The model's weaves for decoding: packed where the decoder is."""
         decoder = self.get()
         packs = decoder is not None and decoder.quantize is not None
-        return {name: self._packed_weave(name) if packs else self.model.weave(name) for name in self.model.weaves}
+        return _Weaves(list(self.model.weaves), self._packed_weave if packs else self.model.weave)
 
     def _packed_weave(self, name: str) -> Weave | PackedWeave:
         """A weave, packed if it can be; anew when it has learned."""
@@ -131,6 +170,24 @@ class PlainDecoder:
         narrow = matrix.to(torch.bfloat16) if self.narrow else matrix
         exact = narrow.dtype == torch.bfloat16 and bool((narrow == matrix).all()) and fits_exactly(narrow)
         return "int4" if exact else None
+
+
+class _Weaves(Mapping[str, Weave | PackedWeave]):
+    """Weaves by their names, each made ready when it is first asked for: one that reads nothing takes no memory."""
+
+    def __init__(self, names: list[str], made: Callable[[str], Weave | PackedWeave]) -> None:
+        self._names, self._made = names, made
+
+    def __getitem__(self, name: str) -> Weave | PackedWeave:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._made(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def state_of(tensors: Iterable[torch.Tensor]) -> tuple[int, ...]:

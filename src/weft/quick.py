@@ -34,6 +34,7 @@ from weft.rendering import about_a_picture, render
 from weft.rows import Weaves
 from weft.search import Prompt, search
 from weft.tasks import LONGEST, Caption
+from weft.tensor_file import file_identity
 from weft.weaving import Weave, WeaveConfig
 
 Template = Callable[[list[dict[str, str]]], str]
@@ -99,8 +100,9 @@ class Quick:
             dtype = torch.float32
         self.text = config["text_config"]
         identity = config["language_model"].get("sha256")
-        packed = packed_decoder(part / WEIGHTS, identity, self.text) if identity else None
-        self.decoder = packed or Decoder(self.text, {key: t.to(dtype) for key, t in load_file(part / WEIGHTS).items()})
+        file = part / WEIGHTS
+        packed = packed_decoder(file, file_identity(file, identity), self.text) if identity else None
+        self.decoder = packed or Decoder(self.text, {key: t.to(dtype) for key, t in load_file(file).items()})
         self.tokenizer = Tokenizer.from_file(str(part / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()

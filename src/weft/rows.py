@@ -83,7 +83,7 @@ class Rows:
     ) -> None:
         self._looking: list[_Looking] = []
         self._at: dict[int, list[tuple[_Looking, int]]] = {}
-        for name, weave in weaves.items():
+        for name in weaves:
             found: list[tuple[BatchMemory, int]] = []
             rows, start = list[int](), 0
             for reading in readings:
@@ -92,6 +92,7 @@ class Rows:
                 rows += range(start, start + reading.rows) if held else ()
                 start += reading.rows
             if found:
+                weave = weaves[name]
                 looking = _Looking(
                     weave,
                     [memory for memory, _ in found],
