@@ -99,8 +99,8 @@ class PromptRun:
                         self._evaluate(reporter)
                         self._save()
                     if time.monotonic() >= until:
+                        self._save()
                         break
-            self._save()
         if self.step == self.total:
             self.model.load(self.folder / BEST)
             self.model.train(False)

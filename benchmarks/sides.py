@@ -171,7 +171,8 @@ class BoundedTrainer(Trainer):
     def _tired(self) -> bool:
         if time.monotonic() < self.until:
             return super()._tired()
-        self._save()
+        if self.step:
+            self._save()
         return True
 
 
@@ -189,6 +190,8 @@ def _logged(log: Path, rows: int) -> dict[str, Any]:
     """What a run's log says of all of it; a step that was taken twice, since a run was cut off, counts once."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     steps = {line["step"]: line for line in lines if "loss" in line}
+    if not steps:
+        return {}
     seconds = sum(line["seconds"] for line in steps.values())
     figures = {
         "seconds": seconds,

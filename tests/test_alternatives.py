@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from families import language_model
 from PIL import Image
 from woven import encoder, reader, tokenizer, woven
@@ -23,10 +24,12 @@ from weft.tasks import CAPTION
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from alternatives_page import write
+from clocks import times
+from looks import ask_once, words
 from prompted import Prompted, Sizes, with_places
 from prompted_training import PromptRun
 from prompted_words import KeptPrompt, Speaker, first_token
-from sides import BEST, learned, prompt_run
+from sides import BEST, Setup, learned, prompt_run, train
 
 COLOURS = ("red", "lime", "blue", "white")
 
@@ -211,6 +214,31 @@ def test_captions_decide_which_weights_are_kept_where_the_recipe_says_so(world, 
     run.run()
     assert all("dev_cider" in line for line in log(tmp_path) if "dev_loss" in line)
     assert run.best == -max(line["dev_cider"] for line in log(tmp_path) if "dev_loss" in line)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [("pictures", ("cross", "llava", "llava-lora")), ("stories", ("cross", "lora", "bare"))]
+)
+def test_sides_are_trained_in_pieces_and_looked_at(world, tmp_path, kind, names):
+    """Each takes the same steps, on the same rows, and is then asked for words and times."""
+    fields = asdict(recipe(world, tmp_path, kind, evaluate_every=2))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields))
+    setup = Setup(tmp_path / "recipe.yaml", tmp_path / "runs", {"epochs": 9.0}, steps=3)
+    learned_from = []
+    for side in names:
+        if side != "bare":
+            assert train(setup, side, minutes=0)["steps"] == 0
+            trained = train(setup, side)
+            assert trained["steps"] == trained["of"] == 3 and trained["rows_per_second"] > 0
+            learned_from.append([line["tokens"] for line in log(tmp_path / "runs" / side) if "tokens" in line])
+        told = words(setup, side, None, "read")
+        assert told.get("pictures", told.get("conversations")) == len(COLOURS)
+        assert ("wrong_memory_rouge_l" in told) == (kind == "stories" and side == "cross")
+        ask_once(setup, side)
+    assert all(one == learned_from[0] for one in learned_from)
+    found = times(setup, names, 1)
+    assert all(one["first_new_ms"][0] > 0 and one["first_known_ms"][0] > 0 for one in found.values())
+    assert 0 < found["cross"]["kept_bytes"] < found[names[1]]["kept_bytes"]
 
 
 def test_page_keeps_what_is_written_and_shows_what_was_measured(tmp_path):
