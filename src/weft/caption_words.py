@@ -12,7 +12,7 @@ def plural(word: str) -> str:
     irregular = {"child": "children", "person": "people", "sheep": "sheep", "fish": "fish"}
     if word.endswith("man"):
         return word[:-3] + "men"
-    if word.endswith("y") and word[-2] not in "aeou":
+    if word.endswith("y") and word[-2:-1] not in "aeou":
         return word[:-1] + "ies"
     return irregular.get(word, word + ("es" if word.endswith(("ch", "sh", "s", "x")) else "s"))
 

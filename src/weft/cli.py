@@ -246,6 +246,9 @@ def evaluate(
 ) -> None:
     """Compare what a model says with what people said: BLEU, ROUGE, CIDEr-D, exact match, citations, perplexity.
 
+    Where the data gives the objects in pictures, chair_i is the share of mentioned objects that are not there, and
+    named the share of pictures of which one is named.
+
     **Examples**
 
     `weft evaluate data/flickr8k/dev.jsonl --task caption --limit 100 --output said.jsonl`

@@ -80,6 +80,24 @@ def data_objects(
     _tell(out, write_object_photos(folder, out))
 
 
+@data_app.command("coco-mini")
+def data_coco_mini(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with pictures/ and JSONL files: 'picture', 'captions', 'objects'.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write pictures and JSONL files to.")],
+) -> None:
+    """Make conversations to evaluate on of photos with captions and annotated objects, as COCO's are.
+
+    **Example**
+
+    `weft data coco-mini downloads/coco-mini data/coco-mini`
+    """
+    from weft.annotated_photos import coco_mini
+
+    _tell(out, coco_mini(folder, out))
+
+
 @data_app.command("fairytales")
 def data_fairytales(
     folder: Annotated[Path, typer.Argument(help="Folder with train.jsonl, train_stories.jsonl and the same of dev.")],

@@ -1,8 +1,8 @@
 """Conversations in JSONL files: reading the files that they are made from, and writing what is made.
 
-:func:`read_objects` is given a file of a data set and hands on its objects, checked. :func:`document_line` and
-:func:`picture_line` make a line of a question and its answer, as :mod:`weft.data` reads it; :func:`write_lines` writes
-such lines to files, which are there in full or not at all.
+:func:`read_objects` is given a file of a data set and hands on its objects, checked. :func:`document_line`,
+:func:`picture_line` and :func:`evaluation_line` make a line of a question and its answer, as :mod:`weft.data` reads it;
+:func:`write_lines` writes such lines to files, which are there in full or not at all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weft.errors import DataError
+from weft.instructions import CAPTION
 
 Documents = Sequence[tuple[str, str]]
 """Id and text of each document."""
@@ -102,6 +103,20 @@ def picture_line(
     """
     part = {"type": "image", "image": picture} | ({"names": dict(names)} if names else {})
     return _line([part], question, answer, more)
+
+
+def evaluation_line(picture: str, captions: Sequence[str], objects: Sequence[str]) -> str:
+    """A picture to caption, with all that is right about it, to evaluate a model on.
+
+    Args:
+        picture: its file, relative to the file that the line is written to.
+        captions: right captions: the first is the answer, the others are its references.
+        objects: what is annotated in the picture.
+    """
+    answer, *references = captions
+    lists = {"references": references, "objects": list(objects)}
+    more = {name: values for name, values in lists.items() if values}
+    return _line([{"type": "image", "image": picture}], CAPTION, answer, more)
 
 
 def _line(parts: Sequence[Mapping[str, Any]], question: str, answer: str, more: Mapping[str, Any]) -> str:

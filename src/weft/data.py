@@ -34,6 +34,7 @@ class Example:
         where: file and line, for messages to people.
         supporting: ids of the documents that hold the answer.
         source: pattern for files of a knowledge base that its documents are to be looked for in; None for all.
+        objects: what is annotated in its pictures, for evaluation.
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -41,6 +42,7 @@ class Example:
     where: str
     supporting: tuple[str, ...] = ()
     source: str | None = None
+    objects: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -122,8 +124,8 @@ def _example(line: str, where: str, folder: Path) -> Example:
                 isinstance(one, (str, type(None))) for one in exchanged.values()
             ):
                 raise DataError(f"{where}: 'names' of a picture must be an object of names and what stands for each.")
-    references, supporting = (_strings(fields, name, where) for name in ("references", "supporting"))
-    example = Example(tuple(messages), references, where, supporting, fields.get("source"))
+    lists = {name: _strings(fields, name, where) for name in ("references", "supporting", "objects")}
+    example = Example(tuple(messages), where=where, source=fields.get("source"), **lists)
     if not messages or messages[-1]["role"] != "assistant" or not example.answer.strip():
         raise DataError(f"{where}: the assistant says nothing; the last message must be its answer.")
     return example

@@ -1,8 +1,8 @@
 """Evaluation: a woven model on a data set that it has not seen.
 
 :func:`evaluate` is given a model and conversations with references; it responds to them and hands on figures: of words
-about pictures those of :mod:`weft.metrics` and the perplexity of the references, of questions those of
-:mod:`weft.reading_metrics`. Conversations about documents go to :mod:`weft.reading_evaluation`.
+about pictures those of :mod:`weft.metrics` and :mod:`weft.hallucination` and the perplexity of the references, of
+questions those of :mod:`weft.reading_metrics`. Conversations about documents go to :mod:`weft.reading_evaluation`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from weft.choosing import check_top
 from weft.conversations import write_objects
 from weft.data import Example, collate, load_examples, rows_of
 from weft.errors import DataError
+from weft.hallucination import ObjectWords, chair_i, named
 from weft.instructions import HEADLINE
 from weft.knowledge import KnowledgeBase
 from weft.memory import Memory, Placement
@@ -74,9 +75,10 @@ def evaluate(
         **options: for ``generate``.
 
     Returns:
-        Of pictures ``pictures``, ``bleu_1`` to ``bleu_4``, ``rouge_l``, ``cider`` (CIDEr-D) and ``perplexity``; of
-        documents ``rouge_1``, ``rouge_2``, ``rouge_l``, ``exact_match``, ``f1`` and figures of citations, and with
-        ``unanswerable`` those of :func:`weft.refusals.judge_refusals`; of questions about pictures ``exact_match``,
+        Of pictures ``pictures``, ``bleu_1`` to ``bleu_4``, ``rouge_l``, ``cider`` (CIDEr-D) and ``perplexity``, and
+        ``chair_i`` and ``named`` of those whose objects the data gives; of documents ``rouge_1``, ``rouge_2``,
+        ``rouge_l``, ``exact_match``, ``f1`` and figures of citations, and with ``unanswerable`` those of
+        :func:`weft.refusals.judge_refusals`; of questions about pictures ``exact_match``,
         ``vqa_accuracy`` and ``f1``. All are fractions but perplexity.
 
     Raises:
@@ -128,7 +130,20 @@ def _evaluate_pictures(
     figures: dict[str, Any] = {"task": task, "pictures": len(pictures), "beams": say["beams"]}
     figures |= {f"bleu_{order}": value for order, value in enumerate(bleu(predictions, right), 1)}
     figures |= {"rouge_l": rouge_l(predictions, right), "cider": cider_d(predictions, right)}
-    return figures | {"perplexity": perplexity(model, kept, batch_size=batch_size)}
+    return figures | _hallucination(said, examples) | {"perplexity": perplexity(model, kept, batch_size=batch_size)}
+
+
+def _hallucination(said: Sequence[Said], examples: Sequence[Example]) -> dict[str, float]:
+    """What the words about pictures whose objects are annotated name of them; nothing where there are none."""
+    seen = [one for one in said if one.objects]
+    if not seen:
+        return {}
+    words = ObjectWords(one for example in examples for one in example.objects)
+    predictions, objects = [one.prediction for one in seen], [one.objects for one in seen]
+    return {
+        "chair_i": chair_i(predictions, [one.references for one in seen], objects, words),
+        "named": named(predictions, objects, words),
+    }
 
 
 def _evaluate_questions(
@@ -197,17 +212,22 @@ def _answers_about(
 
 @dataclass(frozen=True)
 class Said:
-    """What a model said about a picture, and what people said; the question, where it is not the task's own."""
+    """What a model said about a picture, and what people said; the question, where it is not the task's own.
+
+    Its objects are those that the data gives for the picture.
+    """
 
     picture: str
     prediction: str
     references: list[str]
     question: str = ""
+    objects: tuple[str, ...] = ()
 
 
 def _line(said: Said) -> dict[str, Any]:
     line: dict[str, Any] = {"image": said.picture, "prediction": said.prediction, "references": said.references}
-    return line | ({"question": said.question} if said.question else {})
+    more = {"question": said.question, "objects": list(said.objects)}
+    return line | {name: value for name, value in more.items() if value}
 
 
 def answers(
@@ -227,10 +247,12 @@ def answers(
     """
     instruction = INSTRUCTIONS[task]
     references: dict[str, list[str]] = {}
+    objects: dict[str, dict[str, None]] = {}  # of each picture, in order and each once
     for example in examples:
         if example.question == instruction:
             found = references.setdefault(example.pictures[0], [])
             found += [text for text in (example.answer, *example.references) if text not in found]
+            objects.setdefault(example.pictures[0], {}).update(dict.fromkeys(example.objects))
     if not references:
         raise DataError(f"No example asks for a {task} ({instruction!r}); make the data with `weft data`, or ask so.")
     pictures = list(references)[:limit]
@@ -240,7 +262,10 @@ def answers(
         for start in range(0, len(pictures), batch_size):
             some = pictures[start : start + batch_size]
             texts = [one.text for one in model.say(some, instruction, beams=beams, **options)]
-            said += [Said(name, text, references[name]) for name, text in zip(some, texts, strict=True)]
+            said += [
+                Said(name, text, references[name], objects=tuple(objects[name]))
+                for name, text in zip(some, texts, strict=True)
+            ]
             reporter.advance(len(said))
     return said
 
