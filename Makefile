@@ -15,7 +15,7 @@ having = $(if $(filter $(1),$(PROCESSOR)),-DGGML_$(2)=ON)
 LLAMA_FLAGS ?= $(strip -DGGML_NATIVE=OFF $(call having,avx512f,AVX512) $(call having,avx512vbmi,AVX512_VBMI) \
 	$(call having,avx512_vnni,AVX512_VNNI) $(call having,avx512_bf16,AVX512_BF16))
 BIN := $(VENV)/bin
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := $(shell find src/weft -type f -not -name '*.pyc') pyproject.toml README.md
 
 .PHONY: caption test lint types pytest wheel benchmark clean
@@ -54,7 +54,7 @@ clean:
 	rm -rf $(VENV) $(FRESH) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The environment to work in: the sources are linked, so only a change of the dependencies installs again.
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing Weft and what it needs into $(VENV) (some minutes the first time)"
 	$(BIN)/python $(PIP_INSTALL) --editable .
@@ -65,7 +65,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 # The wheel as people get it: built, installed into an environment of its own, and asked for a caption.
-$(FRESH)/installed: pyproject.toml
+$(FRESH)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(FRESH)
 	touch $@
 
