@@ -10,6 +10,7 @@ the figures as JSON, with the device's name in their ``setting``.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import tempfile
 import time
@@ -60,11 +61,13 @@ class Bench:
 
     Attributes:
         model: a woven model with the photos weave's geometry.
+        plain: its language model, with nothing woven in.
         repeats: rounds that count.
         tokens: tokens that each row says.
     """
 
     model: WeftModel
+    plain: PreTrainedModel
     repeats: int
     tokens: int
 
@@ -102,12 +105,13 @@ def bench(device: torch.device, repeats: int, tokens: int, layers: int) -> Bench
     dtype = torch.bfloat16 if device.type == "cuda" else QUICK
     geometry = text_geometry(num_hidden_layers=layers)
     language_model = LlamaForCausalLM(LlamaConfig(**geometry)).to(device, dtype).eval()
-    vision = ViTConfig(image_size=36, patch_size=4, hidden_size=96, num_hidden_layers=1, num_attention_heads=2)
+    plain = copy.deepcopy(language_model)
+    vision = ViTConfig(image_size=36, patch_size=4, hidden_size=1280, num_hidden_layers=1, intermediate_size=64)
     size = {"height": 36, "width": 36}
     encoder = encoder_from_model(ViTModel(vision, add_pooling_layer=False), ViTImageProcessorPil(size=size))
     chosen = range(layers * 2 // 3, layers, 2)
     model = weave(language_model, vision=encoder, layers=list(chosen), feed_forward=288, connector_feed_forward=384)
-    return Bench(model.to(device).eval(), repeats, tokens)
+    return Bench(model.to(device).eval(), plain, repeats, tokens)
 
 
 # Tokens
@@ -144,12 +148,11 @@ def in_the_engine(bench: Bench, rows: int) -> Callable[[], float]:
 
 def continuous(bench: Bench, rows: int) -> Callable[[], float]:
     """The same of transformers' continuous batching; its manager, sized for these requests, is kept between rounds."""
-    model = bench.model.language_model
     prompts = [list(range(100, 100 + PROMPT))] * rows
     config = GenerationConfig(max_new_tokens=bench.tokens, do_sample=False, eos_token_id=-1, pad_token_id=0)
 
     def say() -> None:
-        found = model.generate_batch(prompts, config, persistent_manager=True, progress_bar=False)
+        found = bench.plain.generate_batch(prompts, config, persistent_manager=True, progress_bar=False)
         lengths = {len(one.generated_tokens) for one in found.values()}
         if len(found) != rows or lengths != {bench.tokens}:
             raise RuntimeError(f"{len(found)} of {rows} rows came back, of {sorted(lengths)} tokens")
@@ -166,14 +169,13 @@ def tokens(bench: Bench, counts: list[int]) -> list[dict[str, Any]]:
         sides = {
             "Weft generate, a photo each": generating(bench, bench.model, rows, memories=[placed]),
             "Weft engine, a photo each": in_the_engine(bench, rows),
-            "transformers generate, no photo": generating(bench, bench.model.language_model, rows),
+            "transformers generate, no photo": generating(bench, bench.plain, rows),
         }
         times = alternate(sides, bench.repeats)
-        # By itself, since it changes the model's attention for good.
+        # By itself, since it takes most of the device's memory.
         peer = {"transformers continuous batching, no photo": continuous(bench, rows)}
-        usual = bench.model.language_model.config._attn_implementation
         times |= alternate({}, bench.repeats, peer)
-        bench.model.language_model.set_attn_implementation(usual)
+        bench.plain.destroy_cached_continuous_batching_manager()
         title = f"Tokens of {rows} rows" if rows > 1 else "Tokens of one row"
         found.append(compare(title, "tokens/s", times, rate=True))
     return found

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from woven import encoder, tokenizer
 
 from weft.tasks import CAPTION
+from weft.training import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -129,8 +130,8 @@ def test_damaged_piece_and_pieces_of_two_archives_are_refused(tmp_path):
 
 def test_run_goes_on_on_another_machine_from_what_came_back(data, tmp_path):
     kit = pieces.cut("data-tiny", tmp_path / "kit", sorted(one.relative_to(data) for one in data.iterdir()), data)
-    first, second, third = (machine(tmp_path / name) for name in ("first", "second", "third"))
-    for one in (first, second, third):
+    first, second = machine(tmp_path / "first"), machine(tmp_path / "second")
+    for one in (first, second):
         lay_in(one, *kit)
     gpu(first, "train", "recipe.yaml", 0, out=tmp_path / "out-1")
     back = sorted((tmp_path / "out-1").iterdir())
@@ -140,9 +141,9 @@ def test_run_goes_on_on_another_machine_from_what_came_back(data, tmp_path):
     assert {one.name for one in (tmp_path / "out-2").iterdir()} == {"0-tiny.jsonl", "0-tiny.log", "tiny-best.1-of-1"}
     steps = [json.loads(line) for line in (tmp_path / "out-2" / "0-tiny.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if "loss" in line] == [1, 2, 3, 4, 5, 6]
-    gpu(third, "train", "recipe.yaml")
+    train(shutil.copytree(data, tmp_path / "whole") / "recipe.yaml")
     pieces.join(tmp_path / "out-2", tmp_path / "home")
-    resumed, whole = (load_file(one / "runs/tiny/best/model.safetensors") for one in (tmp_path / "home", third))
+    resumed, whole = (load_file(tmp_path / one / "runs/tiny/best/model.safetensors") for one in ("home", "whole"))
     assert resumed.keys() == whole.keys() and all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
@@ -185,5 +186,5 @@ def test_suite_is_run_on_the_device_that_is_asked_for(tmp_path):
         shutil.copy(ROOT / "tests" / name, where / "tests")
     test = "from devices import DEVICE\n\n\ndef test_device():\n    assert DEVICE.type == 'cpu'\n"
     (where / "tests" / "test_one.py").write_text(test)
-    gpu(where, "suite", "tests", out=tmp_path / "out")
+    gpu(where, "suite", "-n", 0, "tests", out=tmp_path / "out")
     assert 'failures="0" skipped="0" tests="1"' in (tmp_path / "out" / "0-suite.xml").read_text()

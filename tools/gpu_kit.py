@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -131,7 +132,7 @@ def data_of(recipe: Recipe) -> list[Path]:
 
 def _inside(path: Path) -> Path:
     """A path relative to the repository."""
-    whole = path.resolve()
+    whole = Path(os.path.abspath(path))  # a link in the repository may lead out of it
     if not whole.exists() or not whole.is_relative_to(ROOT):
         raise WeftError(f"{path} is missing, or not in {ROOT}; what a recipe names has to be there to be packed.")
     return whole.relative_to(ROOT)

@@ -35,7 +35,7 @@ def cut(name: str, into: Path, paths: Iterable[Path], root: Path = Path(), size:
     Args:
         name: what to call the archive; pieces of an earlier one of this name are removed.
         into: folder of the pieces.
-        paths: what to pack, relative to ``root``.
+        paths: what to pack, relative to ``root``; of a link what it leads to.
         root: the folder in which the same paths are to be found after unpacking.
         size: bytes of a piece, at most.
     """
@@ -43,7 +43,7 @@ def cut(name: str, into: Path, paths: Iterable[Path], root: Path = Path(), size:
     for old in _pieces(into).get(name, {}).values():
         old.unlink()
     with tempfile.TemporaryFile() as whole:
-        with tarfile.open(fileobj=whole, mode="w") as archive:
+        with tarfile.open(fileobj=whole, mode="w", dereference=True) as archive:
             for path in paths:
                 archive.add(root / path, arcname=str(path))
         digest, length = _digest(whole)
