@@ -10,10 +10,11 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/weft
 ENV PATH=/opt/weft/bin:$PATH
 # By itself, since it is most of the image and stays as it is when Weft changes.
-RUN pip install torch==2.13.0
+COPY constraints.txt /source/
+RUN pip install --constraint /source/constraints.txt torch
 COPY pyproject.toml README.md LICENSE /source/
 COPY src /source/src
-RUN pip install "/source[serve,knowledge]"
+RUN pip install --constraint /source/constraints.txt "/source[serve,knowledge]"
 ENV WEFT_HOME=/opt/weft-home
 RUN weft pull
 

@@ -1,10 +1,12 @@
 # make caption [PHOTO=dog.jpg]   set everything up and caption a photo
 # make test                      everything that continuous integration runs
 # make benchmark                 the tables in benchmarks/
+# make gpu-kit [RECIPES=...]     pack what a machine with a GPU and without a network lacks (docs/gpu.md)
 # make clean                     remove what these have made
 
 PYTHON ?= python3
 PHOTO ?= examples/cat.jpg
+RECIPES ?=
 
 VENV := .venv
 FRESH := .venv-wheel
@@ -15,10 +17,10 @@ having = $(if $(filter $(1),$(PROCESSOR)),-DGGML_$(2)=ON)
 LLAMA_FLAGS ?= $(strip -DGGML_NATIVE=OFF $(call having,avx512f,AVX512) $(call having,avx512vbmi,AVX512_VBMI) \
 	$(call having,avx512_vnni,AVX512_VNNI) $(call having,avx512_bf16,AVX512_BF16))
 BIN := $(VENV)/bin
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := $(shell find src/weft -type f -not -name '*.pyc') pyproject.toml README.md
 
-.PHONY: caption test lint types pytest wheel benchmark clean
+.PHONY: caption test lint types pytest wheel benchmark gpu-kit clean
 
 caption: $(VENV)/installed
 	$(BIN)/weft pull
@@ -43,6 +45,9 @@ benchmark: $(VENV)/installed-dev $(PEERS)/installed
 	$(BIN)/weft pull
 	$(BIN)/python benchmarks/run.py --peers $(PEERS) $(addprefix --photos ,$(wildcard data/flickr8k/train.jsonl))
 
+gpu-kit: $(VENV)/installed-dev
+	$(BIN)/python tools/gpu_kit.py $(RECIPES)
+
 # llama.cpp, and the file of the default language model. pip's cache may hold a build for another processor.
 $(PEERS)/installed: benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear $(PEERS)
@@ -51,10 +56,10 @@ $(PEERS)/installed: benchmarks/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(FRESH) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FRESH) $(PEERS) .gpu gpu-kit gpu-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The environment to work in: the sources are linked, so only a change of the dependencies installs again.
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing Weft and what it needs into $(VENV) (some minutes the first time)"
 	$(BIN)/python $(PIP_INSTALL) --editable .
@@ -65,7 +70,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 # The wheel as people get it: built, installed into an environment of its own, and asked for a caption.
-$(FRESH)/installed: pyproject.toml
+$(FRESH)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(FRESH)
 	touch $@
 

@@ -1,4 +1,4 @@
-"""Settings for all tests: no network, one process thread pool of modest size, quiet transformers."""
+"""Settings for all tests: no network, one process thread pool of modest size, quiet transformers; and the device."""
 
 from __future__ import annotations
 
@@ -7,10 +7,26 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+from importlib.util import find_spec
+
 import pytest
+import torch
+from devices import DEVICE
 from PIL import Image
 
 from weft.parts import locate
+
+if DEVICE.type != "cpu" and find_spec("playwright") is None:  # a machine with a GPU and without a browser
+    collect_ignore = ["test_page.py"]
+
+
+@pytest.fixture(scope="module")
+def on_device() -> Iterator[None]:
+    """What a module makes without saying where, it makes on the device of the tests."""
+    with nullcontext() if DEVICE.type == "cpu" else torch.device(DEVICE):
+        yield
 
 
 @pytest.fixture

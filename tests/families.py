@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from devices import DEVICE
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 COMMON = {"vocab_size": 128, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -47,7 +48,7 @@ FAMILIES: dict[str, dict] = {
 
 
 def language_model(family: str, seed: int = 0, **changes: object) -> PreTrainedModel:
-    """A small random model of a family, in evaluation mode."""
+    """A small random model of a family, in evaluation mode, on the device of the tests."""
     torch.manual_seed(seed)
     config = AutoConfig.for_model(family, **{**FAMILIES[family], **changes})
-    return AutoModelForCausalLM.from_config(config).eval()
+    return AutoModelForCausalLM.from_config(config).eval().to(DEVICE)

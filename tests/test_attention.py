@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from weft.attention import Attention, CoAttention, CrossAttention, attention, scores, similarities, weighted_values
+
+pytestmark = pytest.mark.usefixtures("on_device")
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3 * 2**-7}
 quickly = settings(deadline=None, max_examples=60)
@@ -39,7 +42,7 @@ def cases(draw: Any, dtype: torch.dtype = torch.float32) -> Case:
     lead = draw(st.lists(st.integers(1, 3), max_size=2))
     rows, columns = draw(st.integers(1, 6)), draw(st.integers(1, 6))
     d_k, d_v = draw(st.integers(1, 16)), draw(st.integers(1, 16))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    generator = torch.Generator(DEVICE).manual_seed(draw(st.integers(0, 2**32)))
 
     def some(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).clamp(-3, 3).to(dtype)
@@ -172,7 +175,7 @@ def test_memory_without_tokens_is_seen_as_nothing(need_weights: bool) -> None:
 def test_neighbouring_query_heads_share_a_key_value_head(
     kv_heads: int, group: int, batch: tuple[int, ...], masked: bool, dtype: torch.dtype, seed: int
 ) -> None:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(DEVICE).manual_seed(seed)
     heads = kv_heads * group
     query, key, value = (
         torch.randn(*batch, *shape, generator=generator).clamp(-3, 3).to(dtype)

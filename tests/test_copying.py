@@ -23,6 +23,8 @@ cases = given(
     words=st.integers(2, WORDS),
     seed=st.integers(0, 2**32),
 )
+
+pytestmark = pytest.mark.usefixtures("on_device")
 """Few words and many tokens, so that most words occur several times and some not at all."""
 
 

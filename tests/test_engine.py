@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import torch
+from devices import DEVICE
 from families import language_model
 from PIL import Image
 from woven import begin_tokenizer, open_weave, tokenizer, woven
@@ -280,6 +281,7 @@ def test_all_ways_to_words_find_the_same(family):
     plain = [alone(made, one) for one in conversations]
     batch = made.processor.apply_chat_template(conversations, add_generation_prompt=True)
     width = batch["input_ids"].shape[1]
+    batch = {name: one.to(DEVICE) for name, one in batch.items()}
     together = made.generate(**batch, max_new_tokens=12, do_sample=False)[:, width:]
     assert [made.processor.decode(row, skip_special_tokens=True).strip() for row in together] == plain
     assert [made.chat(one, beams=1, max_new_tokens=12)["content"] for one in conversations] == plain

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE
 from PIL import Image
 from woven import tokenizer, woven
 
@@ -49,7 +50,7 @@ def test_weights_are_those_of_the_formula_at_the_places_that_predict_each_word(m
     hooks = [layer.register_forward_pre_hook(catch) for layer in model.weaves["photos"].layers]
     placed = [model.place(read, Placement.of([[(0, 1)]]))]
     with torch.no_grad():
-        model(input_ids=torch.tensor([prompt + answer]), memories=placed)
+        model(input_ids=torch.tensor([prompt + answer], device=DEVICE), memories=placed)
     for hook in hooks:
         hook.remove()
     expected = torch.stack(caught).mean(0)
@@ -143,12 +144,13 @@ def test_faithfulness_is_the_drop_without_the_patches_a_word_looked_at_most(mode
     def chance(memory):
         placed = [model.place(model.read(memory), Placement.of([[(0, column)]]))]
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([prompt + answer]), memories=placed).logits[0].log_softmax(-1)
+            ids = torch.tensor([prompt + answer], device=DEVICE)
+            logits = model(input_ids=ids, memories=placed).logits[0].log_softmax(-1)
         return sum(float(logits[len(prompt) - 1 + place, answer[place]]) for place in (0, 1))
 
     masked = Memory(memory.features, memory.sources, mask)
     assert measured.looked_at[0] == pytest.approx(chance(memory) - chance(masked), abs=1e-4)
-    changed = Memory(torch.where(mask[..., None], memory.features, 9.0), memory.sources, mask)
+    changed = Memory(torch.where(mask[..., None].to(DEVICE), memory.features, 9.0), memory.sources, mask)
     assert chance(changed) == pytest.approx(chance(masked), abs=1e-4)
     assert measured.gain == pytest.approx(np.mean(measured.looked_at) - np.mean(measured.random))
     assert faithfulness(model, PICTURE, text, patches=3, draws=5) == measured

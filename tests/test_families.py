@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 import torch
+from devices import DEVICE
 from families import FAMILIES, language_model
 from woven import memory, open_weave, woven
 
@@ -19,7 +20,7 @@ ROWS = Placement.of([[(0, 2)], [], [(1, 0)]])
 
 @pytest.fixture
 def ids() -> torch.Tensor:
-    return torch.randint(3, 128, (3, 9), generator=torch.Generator().manual_seed(1))
+    return torch.randint(3, 128, (3, 9), generator=torch.Generator().manual_seed(1)).to(DEVICE)
 
 
 def laid(model, placement=ROWS):
@@ -77,7 +78,7 @@ def test_cached_and_uncached_generation_agree(family, ids):
 @torch.no_grad()
 def test_left_and_right_padding_agree(family, ids):
     model = open_weave(woven(family))
-    text, pad = ids[:1], torch.zeros(1, 3, dtype=torch.long)
+    text, pad = ids[:1], torch.zeros(1, 3, dtype=torch.long, device=DEVICE)
     ones, zeros = torch.ones_like(text), torch.zeros_like(pad)
     read = model.read(memory(1))
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from weft.fusion import Connector, GatedCrossAttention, Resampler
 from weft.memory import KeyValues
 
+pytestmark = pytest.mark.usefixtures("on_device")
+
 WIDTH, MEMORY, HEADS, HEAD_DIM = 24, 10, 4, 6
 Arrays = dict[str, np.ndarray]
 

@@ -156,6 +156,21 @@ def test_known_picture_is_neither_decoded_nor_encoded(model, photo, monkeypatch)
     assert (model.memory_cache.hits, model.memory_cache.misses) == (5, 1)
 
 
+@pytest.mark.parametrize("kept", ["in memory", "on disk"])
+def test_what_was_read_on_another_device_is_moved_to_the_weaves_own(model, photo, tmp_path, kept):
+    """A device without values stands for one that differs from where memories were read, or from that of a file."""
+    model.memory_cache = MemoryCache(folder=tmp_path / "kept")
+    model.read(photo)
+    key = model.reader_key("photos")
+    if kept == "on disk":
+        model.memory_cache = MemoryCache(folder=tmp_path / "kept")
+    model.weave().layers.to("meta")
+    model.reader_key = lambda weave: key
+    moved = model.read(photo)
+    assert {layer.keys.device.type for layer in moved.layers} == {"meta"}
+    assert model.memory_cache.hits == 1
+
+
 def test_beams_samples_and_questions_share_one_copy(model, photo):
     read = model.read(photo)
     places = {layer.keys.data_ptr() for layer in read.layers}

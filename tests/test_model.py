@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from devices import DEVICE
 from families import language_model
 from PIL import Image
 from transformers import TextStreamer
@@ -13,7 +14,7 @@ from weft.errors import WeftError
 from weft.making import weave
 from weft.memory import Memory, Placement
 
-IDS = torch.randint(3, 128, (3, 9), generator=torch.Generator().manual_seed(1))
+IDS = torch.randint(3, 128, (3, 9), generator=torch.Generator().manual_seed(1)).to(DEVICE)
 OPTIONS = {"attention_mask": torch.ones_like(IDS), "max_new_tokens": 5, "eos_token_id": None}
 
 
@@ -76,7 +77,7 @@ def test_picture_is_encoded_and_read_once_for_a_whole_generation(monkeypatch):
         model.encoders["photos"], "forward", lambda x: calls.update(encoded=calls["encoded"] + 1) or encode(x)
     )
     monkeypatch.setattr(model.weaves["photos"], "read", lambda x: calls.update(read=calls["read"] + 1) or read(x))
-    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(2))
+    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(2)).to(DEVICE)
     model.generate(IDS, pixel_values=pixels, image_positions=torch.zeros(3, 1, dtype=torch.long), **OPTIONS)
     assert calls == {"encoded": 1, "read": 1}
 
@@ -99,7 +100,7 @@ def test_second_question_about_a_read_picture_runs_neither_encoder_nor_reading(m
 @torch.no_grad()
 def test_pixel_values_give_what_a_read_memory_gives():
     model = woven()
-    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(2))
+    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(2)).to(DEVICE)
     positions = torch.tensor([[2, 5], [-1, -1], [0, -1]])
     read = model.read(Memory(model.encoders["photos"](pixels), ()))
     placed = model.place(read, Placement.of([[(0, 2), (1, 5)], [], [(2, 0)]]))
@@ -146,7 +147,7 @@ def test_weaves_do_not_disturb_each_other():
     model = woven(name="photos")
     placed = laid(model, each(), items=3)
     before = model(input_ids=IDS, memories=placed).logits
-    weave(model, vision=encoder(width=32), name="maps", start=0, every=2)
+    weave(model, vision=encoder(width=32), name="maps", start=0, every=2).to(DEVICE)
     open_weave(model, "maps")
     assert torch.equal(model(input_ids=IDS, memories=placed).logits, before)
     maps = model.place(model.read(memory(3, width=32), "maps"), each())
@@ -226,7 +227,7 @@ def test_language_model_placed_by_device_map(tmp_path):
 
     base = language_model("llama")
     base.save_pretrained(tmp_path / "lm")
-    mapped = AutoModelForCausalLM.from_pretrained(tmp_path / "lm", device_map="cpu")
+    mapped = AutoModelForCausalLM.from_pretrained(tmp_path / "lm", device_map=str(DEVICE))
     model, plain = woven(mapped), woven(base)
     placement = Placement.of([[(0, 2)], [], [(1, 0)]])
     expected = plain(input_ids=IDS, memories=laid(plain, placement)).logits

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from devices import DEVICE
 from families import language_model
 from woven import open_weave, tokenizer
 
@@ -100,7 +101,8 @@ def test_chance_of_refusing_is_that_of_the_sentence(model, base):
     prompt, held = prompt_about(model, "Where is tea drunk?", range(len(read)))
     refusal = model.processor.tokenizer(NOT_SAID, add_special_tokens=False)["input_ids"]
     placed = model.place(read, Placement.of([held]))
-    logits = model(input_ids=torch.tensor([[*prompt, *refusal]]), memories=[placed], use_cache=False).logits[0]
+    ids = torch.tensor([[*prompt, *refusal]], device=DEVICE)
+    logits = model(input_ids=ids, memories=[placed], use_cache=False).logits[0]
     chance = math.exp(sum(float(logits[len(prompt) - 1 + n].log_softmax(-1)[t]) for n, t in enumerate(refusal)))
     assert said.confidence == pytest.approx(1 - chance, abs=1e-6)
 
@@ -162,7 +164,7 @@ def test_weights_of_words_are_the_copy_gates_own(model):
     placed = model.place(read, Placement.of([held]))
     states = []
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: states.append(args[0]))
-    model(input_ids=torch.tensor([[*prompt, *answer]]), memories=[placed], use_cache=False)
+    model(input_ids=torch.tensor([[*prompt, *answer]], device=DEVICE), memories=[placed], use_cache=False)
     hook.remove()
     gate = model.weave("reader").copy_gate
     query = gate.q_proj(gate.hidden_norm(states[0]))[0, len(prompt) - 1]
@@ -194,7 +196,8 @@ def test_deleting_a_passage_is_scored_like_never_having_read_it(model, base):
         prompt, held = prompt_about(model, said.question, range(len(kept)))
         answer = model.processor.tokenizer(said.text, add_special_tokens=False)["input_ids"]
         placed = model.place(read, Placement.of([held]))
-        logits = model(input_ids=torch.tensor([[*prompt, *answer]]), memories=[placed], use_cache=False).logits
+        ids = torch.tensor([[*prompt, *answer]], device=DEVICE)
+        logits = model(input_ids=ids, memories=[placed], use_cache=False).logits
         return sum(float(logits[0, len(prompt) - 1 + n].log_softmax(-1)[t]) for n, t in enumerate(answer))
 
     assert found.drops[0] == pytest.approx(chance(texts) - chance(texts[1:]), abs=1e-3)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from devices import DEVICE
 from woven import memory, woven
 
 from weft.fastpath import Vocabulary
@@ -33,7 +34,7 @@ def read(model):
 
 def test_likeliest_words_are_those_of_greedy_generation_answers_that_end_early_dropped(model, read, monkeypatch):
     placed = model.place(read, Placement.of(ITEMS))
-    ids = torch.tensor([PROMPT] * len(ITEMS))
+    ids = torch.tensor([PROMPT] * len(ITEMS), device=DEVICE)
     options = {"memories": [placed], "max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
     long = model.generate(ids, attention_mask=torch.ones_like(ids), **options)[:, len(PROMPT) :].tolist()
     end = Counter(token for row in long for token in set(row[2:])).most_common(1)[0][0]
@@ -50,8 +51,8 @@ def test_words_are_drawn_as_likely_as_they_are(model, read):
     found = torch.bincount(torch.tensor(drawn)[:, 0], minlength=128) / 20_000
     placed = model.place(read, Placement.of([[(1, 0)]]))
     with torch.no_grad():
-        expected = model(input_ids=torch.tensor([PROMPT]), memories=[placed]).logits[0, -1].softmax(-1)
-    assert (found - expected).abs().sum() < 0.1
+        expected = model(input_ids=torch.tensor([PROMPT], device=DEVICE), memories=[placed]).logits[0, -1].softmax(-1)
+    assert (found - expected.cpu()).abs().sum() < 0.1
 
 
 def test_only_words_of_the_training_set_are_said(model, read):

@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 import torch
+from devices import DEVICE
 from woven import memory, reader, woven
 
 from weft.errors import WeftError
@@ -43,7 +44,7 @@ def say(model, ids, memories=(), **options):
 
 
 def question(tokens: int, rows: int = 1):
-    return torch.randint(3, 90, (rows, tokens))
+    return torch.randint(3, 90, (rows, tokens)).to(DEVICE)
 
 
 @pytest.mark.parametrize("family, made, held", [("llama", woven, photo), ("gpt2", reader, texts)])

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 import torch
+from devices import DEVICE
 from families import FAMILIES, language_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from weft.memory import CopyKeys, KeyValues, Memory, Placement, ReadMemory
 from weft.model import WeftModel
 
 PASSAGES = ["the cat sat.", "a dog", "zebras eat grass all day", "x"]
-IDS = torch.randint(3, 126, (4, 9), generator=torch.Generator().manual_seed(1))
+IDS = torch.randint(3, 126, (4, 9), generator=torch.Generator().manual_seed(1)).to(DEVICE)
 ROWS = Placement.of([[(0, 2)], [], [(1, 0), (2, 4), (0, 4)], [(3, 0)]])
 """A row that sees a passage from its third token on, one without, one with three of different lengths, a short one."""
 OPTIONS = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None}
@@ -134,7 +135,7 @@ def test_passage_is_read_the_same_whatever_is_read_with_it(start):
 @pytest.mark.parametrize(("family", "initial"), STARTS)
 def test_left_and_right_padding_agree(family, initial):
     model = reader(family, initial=initial)
-    text, pad = IDS[:1], torch.zeros(1, 3, dtype=torch.long)
+    text, pad = IDS[:1], torch.zeros(1, 3, dtype=torch.long, device=DEVICE)
     ones, zeros = torch.ones_like(text), torch.zeros_like(pad)
 
     def logits(input_ids, mask, start):
@@ -213,7 +214,7 @@ def test_tokens_are_found_by_what_stands_before_the_last_fusion_layer():
     model = reader("llama", start=0)
     read = model.read_texts(PASSAGES)
     for item, passage in enumerate(PASSAGES):
-        ids = torch.tensor([[1, *map(ord, passage)]])
+        ids = torch.tensor([[1, *map(ord, passage)]], device=DEVICE)
         states = model.language_model(ids, output_hidden_states=True).hidden_states[2]
         expected = model.weave().copy_gate.read(states, ids)
         torch.testing.assert_close(read.item(item).copying.keys, expected.keys, **NEAR)
@@ -465,7 +466,7 @@ def test_weave_that_starts_from_self_attention_looks_as_the_decoder_does(family)
     model = reader(base, initial="self-attention", opened=False, start=0)
     read = model.read_texts(PASSAGES)
     for item, passage in enumerate(PASSAGES):
-        ids = torch.tensor([[1, *map(ord, passage), ord("?")]])
+        ids = torch.tensor([[1, *map(ord, passage), ord("?")]], device=DEVICE)
         output = base(ids, output_attentions=True, output_hidden_states=True)
         for layer in range(3):
             looked = (

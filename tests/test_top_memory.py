@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from devices import DEVICE
 from families import language_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from weft.packed_weave import PackedFusion
 from weft.processing import WeftProcessor
 from weft.responding import respond
 
-IDS = torch.randint(3, 128, (3, 9), generator=torch.Generator().manual_seed(1))
+IDS = torch.randint(3, 128, (3, 9), generator=torch.Generator().manual_seed(1)).to(DEVICE)
 ROWS = Placement.of([[(item, item) for item in range(6)], [], [(1, 2), (3, 4), (5, 0)]])
 
 
@@ -180,7 +181,7 @@ def test_batch_generates_what_each_row_generates_alone(make, beams):
 @torch.no_grad()
 def test_pictures_and_documents_given_as_tensors_are_chosen_among():
     model = woven()
-    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(2))
+    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(2)).to(DEVICE)
     given = {"input_ids": IDS[:1], "pixel_values": pixels, "image_positions": torch.tensor([[0, 2, 4]])}
     placed = model.see(pixels, given["image_positions"], 1)
     assert placed.layers[0].items.top == 1

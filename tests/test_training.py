@@ -117,6 +117,17 @@ def test_resumed_run_gives_the_same_weights(world, tmp_path):
         assert torch.equal(ours, theirs)
 
 
+def test_run_that_is_out_of_time_stops_with_a_checkpoint_and_resumes_to_the_same_weights(world, tmp_path):
+    train(recipe(world, tmp_path / "whole"))
+    train(recipe(world, tmp_path / "parts"), minutes=0)
+    last = log(tmp_path / "parts")[-1]
+    assert (last["step"], last["stopped"]) == (1, True)
+    assert not (tmp_path / "parts" / "best").exists()
+    train(recipe(world, tmp_path / "parts"), resume=True)
+    whole, parts = (load_file(tmp_path / name / "best" / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_share_of_the_initial_weights_is_kept(world, tmp_path, average):
     """What is kept lies on the line from the weights that a run began with to those that it learned."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from devices import DEVICE
 from families import language_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
@@ -46,7 +47,7 @@ def woven(family: str | PreTrainedModel = "llama", *, opened: bool = True, seed:
     base = language_model(family, seed) if isinstance(family, str) else family
     torch.manual_seed(seed + 1)
     options = {"start": 1, "every": 1, "feed_forward": 16, **options}
-    model = weave(base, vision=encoder(seed=seed), **options).eval()
+    model = weave(base, vision=encoder(seed=seed), **options).eval().to(base.device)
     return open_weave(model, options.get("name", "photos")) if opened else model
 
 
@@ -61,9 +62,9 @@ def open_weave(model: WeftModel, name: str = "photos", seed: int = 7) -> WeftMod
 
 
 def memory(items: int = 2, tokens: int = 9, width: int = 24, seed: int = 3) -> Memory:
-    """Random features."""
+    """Random features, on the device of the tests."""
     features = torch.randn(items, tokens, width, generator=torch.Generator().manual_seed(seed))
-    return Memory(features, ())
+    return Memory(features.to(DEVICE), ())
 
 
 def begin_tokenizer() -> PreTrainedTokenizerFast:
@@ -78,7 +79,7 @@ def reader(family: str | PreTrainedModel = "llama", *, opened: bool = True, seed
     base = language_model(family, seed) if isinstance(family, str) else family
     torch.manual_seed(seed + 1)
     options = {"start": 1, "every": 1, "copy_width": 16, "tokenizer": begin_tokenizer(), **options}
-    model = weave(base, text="language-model", **options).eval()
+    model = weave(base, text="language-model", **options).eval().to(base.device)
     return open_weave(model, options.get("name", "reader")) if opened else model
 
 

@@ -197,6 +197,9 @@ def _files(sources: list[str]) -> Iterator[tuple[str, Any]]:
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so many, with a checkpoint to resume from.")
+    ] = None,
 ) -> None:
     """Train a weave from a recipe; for several processes, `torchrun --nproc_per_node 2 -m weft train recipe.yaml`.
 
@@ -204,13 +207,14 @@ def train(
 
     `weft train recipes/photos.yaml`
 
-    `weft train recipes/photos.yaml --resume`
+    `weft train recipes/photos.yaml --resume --minutes 30`
     """
     from weft.training import train as run
 
     chosen = weft.load_recipe(recipe)
-    run(chosen, resume=resume)
-    typer.echo(str(Path(chosen.output) / "best"))
+    run(chosen, resume=resume, minutes=minutes)
+    best = Path(chosen.output) / "best"
+    typer.echo(str(best if best.is_dir() else chosen.output))
 
 
 def evaluate(

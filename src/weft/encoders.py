@@ -193,7 +193,7 @@ class TransformersEncoder(VisionEncoder):
             edge = processor.size.get("shortest_edge") or processor.size.get("longest_edge")
             self.square = int(edge)
         self.geometry = lru_cache(maxsize=1024)(self._geometry)
-        probe = self.pixels(Image.new("RGB", (64, 64)))[None].to(self.model.dtype)
+        probe = self.pixels(Image.new("RGB", (64, 64)))[None].to(self.model.device, self.model.dtype)
         try:
             with torch.no_grad():
                 output = self._hidden(probe)

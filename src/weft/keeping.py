@@ -120,9 +120,8 @@ class MemoryKeeper:
             for place, index in enumerate(missing):
                 found[index] = fresh.item(place)
                 save_read(fresh.item(place), paths[index])
-        device = next(model.weave(name).parameters()).device
-        both = zip(found, pieces, strict=True)
-        return [renamed(memory, piece).to(device) for memory, piece in both if memory is not None]
+        both, placed = zip(found, pieces, strict=True), model.weave(name).on_its_devices
+        return [placed(renamed(memory, piece)) for memory, piece in both if memory is not None]
 
 
 def renamed(memory: ReadMemory, piece: Piece) -> ReadMemory:

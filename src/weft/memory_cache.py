@@ -60,13 +60,19 @@ class MemoryCache:
         """The memory under a key; read, and kept, where there is none. See :meth:`get_all`."""
         return self.get_all([key], lambda _: [read()])[0]
 
-    def get_all(self, keys: Sequence[str], read: Callable[[list[int]], Sequence[ReadMemory]]) -> list[ReadMemory]:
+    def get_all(
+        self,
+        keys: Sequence[str],
+        read: Callable[[list[int]], Sequence[ReadMemory]],
+        place: Callable[[ReadMemory], ReadMemory] = lambda memory: memory,
+    ) -> list[ReadMemory]:
         """The memories under some keys; those that are not there are read together, and kept.
 
         Args:
             keys: each names what is read and what reads it.
             read: is given places in ``keys`` and reads what belongs there. What it raises reaches everyone who waits
                 for one of these memories, and nothing is kept.
+            place: brings a memory to the devices on which it is wanted; one from disk is kept as this leaves it.
         """
         found: dict[str, ReadMemory | Future[ReadMemory]] = {}
         mine: dict[str, Future[ReadMemory]] = {}
@@ -81,7 +87,7 @@ class MemoryCache:
                     mine[key] = self._coming[key] = Future()
             self.hits += len(found)
         try:
-            fresh = self._read(list(mine), keys, read)
+            fresh = self._read(list(mine), keys, read, place)
         except BaseException as error:
             with self._lock:
                 for key, future in mine.items():
@@ -96,14 +102,18 @@ class MemoryCache:
             future.set_result(fresh[key])
         found |= fresh
         waited = {key: one.result() if isinstance(one, Future) else one for key, one in found.items()}
-        return [waited[key] for key in keys]
+        return [place(waited[key]) for key in keys]
 
     def _read(
-        self, wanted: list[str], keys: Sequence[str], read: Callable[[list[int]], Sequence[ReadMemory]]
+        self,
+        wanted: list[str],
+        keys: Sequence[str],
+        read: Callable[[list[int]], Sequence[ReadMemory]],
+        place: Callable[[ReadMemory], ReadMemory],
     ) -> dict[str, ReadMemory]:
         """Memories that nobody else is reading: from disk where they are there, else anew."""
         from_disk = {key: self._from_disk(key) for key in wanted}
-        there = {key: memory for key, memory in from_disk.items() if memory is not None}
+        there = {key: place(memory) for key, memory in from_disk.items() if memory is not None}
         missing = [key for key in wanted if key not in there]
         anew = read([list(keys).index(key) for key in missing]) if missing else []
         for key, memory in zip(missing, anew, strict=True):

@@ -259,6 +259,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         reads = self.memory_cache.get_all(
             [content_hash(reader, piece.text) for piece in pieces],
             lambda missing: self._read_apart(name, self.encode_texts, [pieces[n] for n in missing]),
+            self.weave(name).on_its_devices,
         )
         return ReadMemory.concatenate([renamed(read, piece) for read, piece in zip(reads, pieces, strict=True)])
 
@@ -299,6 +300,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         reads = self.memory_cache.get_all(
             [content_hash(reader, _hash(one)) for one in found],
             lambda missing: self._read_apart(name, self.encode, [found[n] for n in missing]),
+            self.weave(name).on_its_devices,
         )
         named = zip(reads, pictures, strict=True)
         return [replace(read, sources=(replace(read.sources[0], name=picture_name(one)),)) for read, one in named]

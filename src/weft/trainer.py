@@ -116,16 +116,19 @@ class Trainer:
 
     # The run
 
-    def run(self, *, resume: bool = False) -> WeftModel:
+    def run(self, *, resume: bool = False, minutes: float | None = None) -> WeftModel:
         """Train to the end of the recipe, or to the early stop; returns the model with the best weights.
 
         Args:
             resume: go on from the run's checkpoint, if it has one.
+            minutes: stop after the step that ends later than this, counted from here, and write a checkpoint; at least
+                one step is made. None for no limit.
 
         Raises:
             WeftError: the loss is not a number; the message names the batch.
         """
-        recipe = self.recipe
+        recipe, until = self.recipe, math.inf if minutes is None else time.monotonic() + 60 * minutes
+        late = False
         if self.accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "recipe.yaml").write_text(yaml.safe_dump(asdict(recipe), sort_keys=False), encoding="utf-8")
@@ -139,7 +142,7 @@ class Trainer:
             self.model.train()
             reporter.log(processes=self.accelerator.num_processes, device=str(self.device), steps=self.total)
             reporter.start("training", self.total, done=self.step)
-            while self.step < self.total and not self._tired():
+            while self.step < self.total and not self._tired() and not late:
                 epoch, at = divmod(self.step, self.steps_an_epoch)
                 for parts in self.feed.plan(epoch)[at:]:
                     figures = self._update(module, optimizer, parts, epoch)
@@ -148,6 +151,11 @@ class Trainer:
                         self._evaluate(reporter)
                         self._save()
                     if self.step == self.total or self._tired():
+                        break
+                    if late := minutes is not None and self._is_over(until):
+                        self._save()
+                        reporter.log(step=self.step, stopped=True)
+                        reporter.say(f"Stopped after {self.step:,} of {self.total:,} steps; resume the run to go on.")
                         break
         return self._best()
 
@@ -272,6 +280,11 @@ class Trainer:
             reporter.advance(min(start + 32, len(rows)))
 
     # Watching and keeping
+
+    def _is_over(self, until: float) -> bool:
+        """Whether a time has come, for one of the processes and so for all."""
+        over = torch.tensor(float(time.monotonic() >= until), device=self.device)
+        return bool(self.accelerator.reduce(over, "sum"))
 
     def _tired(self) -> bool:
         return self.recipe.patience is not None and self.stale >= self.recipe.patience

@@ -22,6 +22,7 @@ def train(
     *,
     model: WeftModel | None = None,
     resume: bool = False,
+    minutes: float | None = None,
     **changes: Any,
 ) -> WeftModel:
     """Train a weave.
@@ -31,6 +32,7 @@ def train(
         data: JSONL of conversations; by default what the recipe says.
         model: a woven model to train; by default the one that the recipe describes.
         resume: go on from the run's checkpoint.
+        minutes: stop after so many, with a checkpoint to resume from; None for no limit.
         **changes: fields of the recipe to be changed. Of a woven model the weave ``name`` is trained, the first if
             nothing is said, into the folder ``weft-run``.
 
@@ -53,7 +55,7 @@ def train(
     else:
         recipe = what if isinstance(what, Recipe) else load_recipe(what)
         changes = changes if data is None else {**changes, "data": data}
-    return Trainer(changed(recipe, **changes), model).run(resume=resume)
+    return Trainer(changed(recipe, **changes), model).run(resume=resume, minutes=minutes)
 
 
 def _recipe_for(model: WeftModel, data: str, name: str | None) -> Recipe:

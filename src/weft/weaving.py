@@ -8,7 +8,8 @@ structure, where in a language model fusion layers can sit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -255,6 +256,21 @@ class Weave(nn.Module):
         layer = self.fusion(index)
         device = layer.q_proj.weight.device
         return layer.read(features.to(device), None if mask is None else mask.to(device))
+
+    def on_its_devices(self, read: ReadMemory) -> ReadMemory:
+        """A memory that it has read, each layer's keys and values on the device of that fusion layer: what comes from
+        disk, or was read before the model was moved, lies elsewhere."""
+
+        def moved(tensor: Tensor, module: nn.Linear) -> Tensor:
+            return tensor.to(module.weight.device)
+
+        layers = tuple(
+            layer.map(partial(moved, module=self.fusion(index).q_proj)) for index, layer in enumerate(read.layers)
+        )
+        copying = read.copying
+        if copying is not None and self.copy_gate is not None:
+            copying = copying.map(partial(moved, module=self.copy_gate.q_proj))
+        return replace(read, layers=layers, copying=copying)
 
     def _key(self, memory: Memory) -> str:
         return content_hash(memory.key, self.name, str(self.dtype)) if memory.key else ""
