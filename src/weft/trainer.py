@@ -72,6 +72,7 @@ class Trainer:
         self.model.to(self.device)
         self.feed = Feed(recipe, self.processor, self.model.encoder(recipe.name), self.device)
         self.weave = self.model.weave(recipe.name)
+        self.weave.config.reading = self.model.config.weaves[recipe.name]["reading"] = recipe.reading
         self.model.weaves.requires_grad_(False)
         self.weave.float().requires_grad_(True)
         for module in self.weave.modules():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +24,9 @@ Reads = Literal["pictures", "texts"]
 """What a weave's memories are made of."""
 Initial = Literal["identity", "self-attention"]
 """How fusion layers start: as exact identity, or as copies of their decoder layer's self-attention."""
+ReadingMode = Literal["once", "careful", "prompt"]
+"""How texts are read: as a memory that serves all questions, as one that is encoded with the question before each
+passage, or as a part of the prompt."""
 
 
 @dataclass
@@ -53,6 +56,11 @@ class WeaveConfig:
         sees: what a text token looks at: ``"all"`` items before it, or only the ``"last"``.
         initial: how the fusion layers started.
         refuses_at: probability of saying that the text does not say, from which on that is the answer.
+        reading: how its texts were read when it learned: ``"once"`` or ``"careful"``.
+        reading_by_task: the tasks (``"answer"``, ``"title"``, ``"summary"``) whose texts are read in another way unless
+            somebody asks for one, with that way: what measured best.
+        citing_heads: decoder layer and head of those heads of the language model whose attention says where in a prompt
+            an answer stands; all where there are none.
     """
 
     layers: list[int]
@@ -77,6 +85,20 @@ class WeaveConfig:
     sees: Sees = "all"
     initial: Initial = "identity"
     refuses_at: float = 0.5
+    reading: ReadingMode = "once"
+    reading_by_task: dict[str, ReadingMode] = field(default_factory=dict)
+    citing_heads: list[list[int]] = field(default_factory=list)
+
+    def reading_of(self, task: str, asked: ReadingMode | None = None) -> ReadingMode:
+        """How texts are read for a task: as asked, or else as measured best.
+
+        Raises:
+            WeftError: there is no such way.
+        """
+        found = asked or self.reading_by_task.get(task, self.reading)
+        if found not in get_args(ReadingMode):
+            raise WeftError(f"reading: {found!r} is no way to read texts; choose {', '.join(get_args(ReadingMode))}.")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
