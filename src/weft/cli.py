@@ -17,7 +17,7 @@ import typer
 
 import weft
 from weft.cli_data import data_app
-from weft.cli_options import DRAWN, Beams, Bound, Json, Top, check_target
+from weft.cli_options import DRAWN, Beams, Bound, Json, Reading, Top, check_target
 from weft.cli_options import load as _load
 from weft.cli_parts import info, pull
 from weft.cli_reading import answer, index, summarize, write_about
@@ -86,6 +86,7 @@ def title(
     beams: Beams = 3,
     explain: Explain = None,
     bound: Bound = BOUND,
+    reading: Reading = None,
     as_json: Json = False,
     model: Model = None,
 ) -> None:
@@ -103,7 +104,8 @@ def title(
     if documents and len(documents) < len(sources):
         raise typer.BadParameter("give pictures or documents, not both at once.")
     if documents:
-        write_about(model or "reader", "title", documents, {"beams": beams, "bound": bound}, explain, as_json)
+        options = {"beams": beams, "bound": bound, "reading": reading}
+        write_about(model or "reader", "title", documents, options, explain, as_json)
     else:
         _say("title", sources, beams, explain, as_json, model)
 
@@ -230,6 +232,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="How many of them at once.")] = 16,
     beams: Beams = 3,
     top_memory: Top = None,
+    reading: Reading = None,
     output: Annotated[Path | None, typer.Option(help="File for the answers, one JSON object a line.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -251,6 +254,7 @@ def evaluate(
         "passages": passages,
         "controls": controls,
         "top_memory": top_memory,
+        "reading": reading,
     }
     figures = weft.evaluate(woven, data, task=task, **look, **say)
     if as_json:
