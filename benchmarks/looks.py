@@ -18,8 +18,9 @@ from weft.evaluation import answers, evaluate
 from weft.metrics import bleu, cider_d, rouge_l
 from weft.model import WeftModel
 from weft.passages import BOUND
+from weft.quoting import bare_prompt
 from weft.reading import LONGEST, evenly
-from weft.reading_evaluation import bare_prompt, bare_readings, belongs, judge
+from weft.reading_evaluation import bare_readings, belongs, judge
 from weft.recipe import Recipe, changed, listed
 from weft.responding import reply
 from weft.search import Prompt

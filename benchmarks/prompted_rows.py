@@ -16,7 +16,7 @@ from torch import Tensor
 
 from weft.data import Row, load_examples
 from weft.feeding import Feed
-from weft.reading_evaluation import bare_prompt
+from weft.quoting import bare_prompt
 from weft.recipe import listed
 
 

@@ -23,7 +23,7 @@ class Model:
 
     asked: ClassVar[dict] = {}
 
-    def answer(self, question, base, *, beams, keep, passages, mode, source, where, top_memory):
+    def answer(self, question, base, *, beams, keep, passages, mode, source, where, top_memory, reading):
         Model.asked = {"passages": passages, "mode": mode, "source": source, "where": where, "keep": keep}
         found = base.search(question, limit=passages, mode=mode, source=source, where=where)
         if not found:
@@ -33,11 +33,11 @@ class Model:
         citation = Citation(one.text, one.source, one.part, one.span, 0.75, one.text[26:], quote)
         return Answer("The director.", question, True, 0.9, (citation,), -1.0)
 
-    def summarize(self, text, *, beams, bound, length, explain, top_memory):
+    def summarize(self, text, *, beams, bound, length, explain, top_memory, reading):
         name, words = document(text)
         return Summary(f"{length} of {len(words)}", name, -2.0, words, (min(bound, 3), 3))
 
-    def title_text(self, text, *, beams, bound, explain):
+    def title_text(self, text, *, beams, bound, explain, reading):
         name, words = document(text)
         return Summary("A title", name, -2.0, words, (1, 1))
 

@@ -15,6 +15,7 @@ from woven import begin_tokenizer, tokenizer
 from weft.data import load_examples
 from weft.making import weave
 from weft.memory import Placement
+from weft.model import WeftModel
 from weft.recipe import Recipe, load_recipe
 from weft.trainer import Trainer
 from weft.training import train
@@ -229,12 +230,12 @@ def missed(model, gate, row):
 def test_passage_is_encoded_once_for_all_rows_and_runs(world, tmp_path):
     first = Trainer(recipe(world, tmp_path / "a", features=str(tmp_path / "features"), epochs=1))
     run, encoded = first.feed.held.encoder.run, []
-    first.feed.held.encoder.run = lambda tokens: encoded.extend(map(tuple, tokens)) or run(tokens)
+    first.feed.held.encoder.run = lambda tokens, _: encoded.extend(map(tuple, tokens)) or run(tokens)
     first.run()
     texts = {p.text for row in (*first.feed.rows, *first.feed.dev_rows) for p in row.passages}
     assert len(encoded) == len(set(encoded)) == len(texts) == 20
     second = Trainer(recipe(world, tmp_path / "b", features=str(tmp_path / "features"), epochs=1))
-    second.feed.held.encoder.run = lambda tokens: pytest.fail("a passage was encoded again")
+    second.feed.held.encoder.run = lambda *_: pytest.fail("a passage was encoded again")
     second.run()
     assert losses(tmp_path / "b") == losses(tmp_path / "a")
 
@@ -338,3 +339,24 @@ def test_two_answers_may_be_tried_and_rewarded(world, tmp_path):
     assert all(
         math.isfinite(line["loss"]) and line["reward"] >= 0 for line in log(tmp_path / "reward") if "reward" in line
     )
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_weave_learns_from_passages_in_the_sight_of_their_questions(world, tmp_path, stored):
+    """One passage has features for each question that is asked of it, and the weave says how it learned to read."""
+    features = tmp_path / "features"
+    changes = {"reading": "careful", "store_features": stored, "features": str(features), "epochs": 1}
+    trainer = Trainer(recipe(world, tmp_path / "run", **changes))
+    model = trainer.run()
+    rows = [row for row in trainer.feed.rows if row.passages]
+    assert {passage.question for row in rows for passage in row.passages} == {f"{animal}?" for animal in ANIMALS}
+    asked = {passage.piece for row in (*rows, *trainer.feed.dev_rows) for passage in row.passages}
+    assert len({piece.text for piece in asked}) == 20 < len(asked)
+    assert len(list((features / "fp32" / "texts").rglob("*.safetensors"))) == (len(asked) if stored else 0)
+    held = rows[0].passages + rows[-1].passages
+    memory, _ = trainer.feed.memory([rows[0], rows[-1]], 0)
+    expected = model.encode_texts(list(dict.fromkeys(passage.piece for passage in held)))
+    torch.testing.assert_close(memory.features, expected.features, rtol=1e-4, atol=1e-4)
+    assert torch.equal(memory.ids, expected.ids)
+    again = WeftModel.from_pretrained(tmp_path / "run" / "best")
+    assert again.weave("reader").config.reading == "careful"

@@ -18,7 +18,7 @@ import typer
 import weft
 from weft.cli_calibrate import calibrate
 from weft.cli_data import data_app
-from weft.cli_options import DRAWN, Beams, Bound, Json, Top, check_target
+from weft.cli_options import DRAWN, Beams, Bound, Json, Reading, Top, check_target
 from weft.cli_options import load as _load
 from weft.cli_parts import info, pull
 from weft.cli_reading import answer, index, summarize, write_about
@@ -87,6 +87,7 @@ def title(
     beams: Beams = 3,
     explain: Explain = None,
     bound: Bound = BOUND,
+    reading: Reading = None,
     as_json: Json = False,
     model: Model = None,
 ) -> None:
@@ -104,7 +105,8 @@ def title(
     if documents and len(documents) < len(sources):
         raise typer.BadParameter("give pictures or documents, not both at once.")
     if documents:
-        write_about(model or "reader", "title", documents, {"beams": beams, "bound": bound}, explain, as_json)
+        options = {"beams": beams, "bound": bound, "reading": reading}
+        write_about(model or "reader", "title", documents, options, explain, as_json)
     else:
         _say("title", sources, beams, explain, as_json, model)
 
@@ -238,6 +240,7 @@ def evaluate(
         float, typer.Option(help="Power of its length that a beam is judged by; above one for longer texts.")
     ] = 1.0,
     top_memory: Top = None,
+    reading: Reading = None,
     output: Annotated[Path | None, typer.Option(help="File for the answers, one JSON object a line.")] = None,
     unanswerable: Annotated[
         list[Path] | None,
@@ -279,6 +282,7 @@ def evaluate(
         "top_memory": top_memory,
         "unanswerable": unanswerable or (),
         "reliability": reliability,
+        "reading": reading,
     }
     figures = weft.evaluate(woven, data, task=task, **look, **say)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,13 @@ Beams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greed
 Bound = Annotated[int, typer.Option(min=1, help="Passages of a document that are read, at most.")]
 Top = Annotated[
     int | None, typer.Option(min=1, help="Passages that a layer looks at, at each word the most promising; else all.")
+]
+Reading = Annotated[
+    Literal["once", "careful", "prompt"] | None,
+    typer.Option(
+        help="How texts are read: once for all questions, with the question before each passage, or as words of the "
+        "prompt, by the language model alone.  [default: what measured best]"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 

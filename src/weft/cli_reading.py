@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from weft.cli_options import MARKED, Beams, Bound, Json, Top, check_target, load
+from weft.cli_options import MARKED, Beams, Bound, Json, Reading, Top, check_target, load
 from weft.errors import DataError, WeftError
 from weft.passages import BOUND, PASSAGES
 
@@ -40,6 +40,7 @@ def answer(
     keep: Annotated[bool, typer.Option("--keep", help="Keep what was read, so that no passage is read twice.")] = False,
     beams: Beams = 3,
     top_memory: Top = None,
+    reading: Reading = None,
     as_json: Json = False,
     model: Reader = None,
 ) -> None:
@@ -63,7 +64,7 @@ def answer(
         raise WeftError(f"{knowledge} holds no documents that can be read; give a folder with some ({KINDS}).")
     conditions = dict(one.split("=", 1) for one in where or ())
     options: dict[str, Any] = {"passages": passages, "mode": mode, "source": source, "where": conditions}
-    options |= {"beams": beams, "keep": keep, "top_memory": top_memory}
+    options |= {"beams": beams, "keep": keep, "top_memory": top_memory, "reading": reading}
     said = load(model or "reader").answer(question, base, **options)
     if as_json:
         typer.echo(json.dumps(asdict(said), ensure_ascii=False))
@@ -83,6 +84,7 @@ def summarize(
     ] = None,
     bound: Bound = BOUND,
     top_memory: Top = None,
+    reading: Reading = None,
     as_json: Json = False,
     model: Reader = None,
 ) -> None:
@@ -94,7 +96,7 @@ def summarize(
 
     `weft summarize report.pdf --length long --explain report.html`
     """
-    options = {"beams": beams, "bound": bound, "top_memory": top_memory, "length": length}
+    options = {"beams": beams, "bound": bound, "top_memory": top_memory, "reading": reading, "length": length}
     write_about(model or "reader", "summarize", documents, options, explain, as_json)
 
 

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from weft.errors import DataError
 from weft.processing import WeftProcessor
-from weft.text_encoders import TextEncoder
+from weft.rendering import question_of, words
+from weft.text_encoders import Piece, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,12 @@ class Example:
     @property
     def answer(self) -> str:
         """The last assistant message."""
-        return _words(self.messages[-1])
+        return words(self.messages[-1])
 
     @property
     def question(self) -> str:
         """The words of the last user message."""
-        asked = [message for message in self.messages if message["role"] == "user"]
-        return _words(asked[-1]).strip() if asked else ""
-
-
-def _words(message: Mapping[str, Any]) -> str:
-    """The text parts of a message."""
-    content = message["content"]
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text", "") for part in content if part.get("type", "text") == "text")
+        return question_of(self.messages)
 
 
 def load_examples(path: str | Path) -> list[Example]:
@@ -152,11 +144,18 @@ class RowPassage:
         text: the passage.
         column: the column from which on it may be seen.
         supports: whether it is of a document that holds the answer.
+        question: the question in whose sight it is encoded; empty for one that serves all questions.
     """
 
     text: str
     column: int
     supports: bool
+    question: str = ""
+
+    @property
+    def piece(self) -> Piece:
+        """The passage as it is encoded."""
+        return Piece(self.text, question=self.question)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +191,12 @@ class Row:
 
 
 def rows_of(
-    examples: Sequence[Example], processor: WeftProcessor, *, share_prompts: bool = True, passages: int | None = None
+    examples: Sequence[Example],
+    processor: WeftProcessor,
+    *,
+    share_prompts: bool = True,
+    passages: int | None = None,
+    careful: bool = False,
 ) -> list[Row]:
     """Tokenize conversations; those with the same pictures, documents and prompt share one row.
 
@@ -201,13 +205,14 @@ def rows_of(
         processor: knows the chat template and the tokenizer.
         share_prompts: whether they do.
         passages: passages of a conversation's documents that are read, at most: the first ones; None for all.
+        careful: whether passages are encoded in the sight of the conversation's question.
 
     Raises:
         DataError: the chat template rewrites earlier messages, so that an answer can't be found in the text.
     """
     found: dict[Any, list[Any]] = {}
     for number, example in enumerate(examples):
-        made = _tokenize(example, processor)
+        made = _tokenize(example, processor, example.question if careful else "")
         first = made.flags.index(True)
         unshared = None if share_prompts else number
         held = example.pictures, tuple(made.columns), made.passages[:passages], example.exchanged
@@ -230,7 +235,7 @@ class _Tokenized:
     passages: tuple[RowPassage, ...]
 
 
-def _tokenize(example: Example, processor: WeftProcessor) -> _Tokenized:
+def _tokenize(example: Example, processor: WeftProcessor, question: str) -> _Tokenized:
     messages = example.messages
     rendered = processor.render(messages)
     spans = []
@@ -251,17 +256,17 @@ def _tokenize(example: Example, processor: WeftProcessor) -> _Tokenized:
     if rendered.documents and encoder is None:
         raise DataError(f"{example.where}: it holds a document, but the model has no weave that reads texts.")
     passages = tuple(
-        RowPassage(text, column, str(document.get("id")) in example.supporting)
+        RowPassage(text, column, str(document.get("id")) in example.supporting, question)
         for document, column in zip(rendered.documents, rendered.document_columns(begins), strict=True)
-        for text in _cut(document["text"], cast(TextEncoder, encoder))
+        for text in _cut(document["text"], cast(TextEncoder, encoder), question)
     )
     return _Tokenized(encoded["input_ids"][: last + 1], flags[: last + 1], rendered.columns(begins), passages)
 
 
 @lru_cache(maxsize=4096)
-def _cut(text: str, encoder: TextEncoder) -> tuple[str, ...]:
+def _cut(text: str, encoder: TextEncoder, question: str) -> tuple[str, ...]:
     """The passages of a document; data sets ask about the same one many times."""
-    return tuple(piece.text for piece in encoder.cut(text))
+    return tuple(piece.text for piece in encoder.cut(text, question=question))
 
 
 @dataclass(frozen=True, eq=False)

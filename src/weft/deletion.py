@@ -6,13 +6,18 @@ al. 2018, with passages for patches).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from weft.errors import WeftError
+from weft.quoting import quote
 from weft.responding import score
+from weft.text_encoders import Piece
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -52,15 +57,28 @@ def delete_passages(model: WeftModel, answer: Answer) -> Deletion:
     Raises:
         WeftError: the answer cites nothing.
     """
-    from weft.reading import prompt_about
-
     if not answer.citations or model.processor is None:
         raise WeftError("The answer cites no passages, so none can be taken away.")
-    read = model.read_texts([citation.text for citation in answer.citations])
-    prompt, held = prompt_about(model, answer.question, range(len(read)))
     tokens = model.processor.tokenizer(answer.text, add_special_tokens=False)["input_ids"]
-    without = [held, *([one for one in held if one[0] != gone] for gone in range(len(held)))]
-    chances = score(model, read, [prompt] * len(without), without, tokens).sum(1)
+    scored = _in_prompt if answer.reading == "prompt" else _in_memory
+    chances = scored(model, answer, [Piece(citation.text) for citation in answer.citations], tokens)
     drops = (chances[0] - chances[1:]).tolist()
     sources = tuple(citation.source for citation in answer.citations)
     return Deletion(sources, tuple(citation.weight for citation in answer.citations), tuple(drops))
+
+
+def _in_memory(model: WeftModel, answer: Answer, pieces: Sequence[Piece], tokens: Sequence[int]) -> Float[Tensor, " V"]:
+    """Log-probability of an answer with all passages in its memory, and without each of them."""
+    from weft.reading import prompt_about, read_pieces
+
+    read = read_pieces(model, pieces, answer.question if answer.reading == "careful" else "")
+    prompt, held = prompt_about(model, answer.question, range(len(read)))
+    without = [held, *([one for one in held if one[0] != gone] for gone in range(len(held)))]
+    return score(model, read, [prompt] * len(without), without, tokens).sum(1)
+
+
+def _in_prompt(model: WeftModel, answer: Answer, pieces: Sequence[Piece], tokens: Sequence[int]) -> Float[Tensor, " V"]:
+    """Log-probability of an answer with all passages in its prompt, and without each of them."""
+    without = [pieces, *([*pieces[:gone], *pieces[gone + 1 :]] for gone in range(len(pieces)))]
+    prompts = [quote(model, kept, answer.question).tokens for kept in without]
+    return torch.cat([score(model, None, [prompt], [[]], tokens).sum(1) for prompt in prompts])

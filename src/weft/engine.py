@@ -20,6 +20,7 @@ from weft.model import WeftModel
 from weft.pieces import Piece, Pieces, Said
 from weft.rendering import Messages
 from weft.search import Prompt
+from weft.weaving import ReadingMode
 from weft.working import EngineClosed, EngineFull, Job, Limits, TooLong, Worker
 
 __all__ = ["Engine", "EngineClosed", "EngineFull", "Limits", "Reply", "Sampling", "TooLong"]
@@ -45,7 +46,8 @@ class Reply:
 
     @property
     def confidence(self) -> float | None:
-        """The probability that the documents hold an answer; None where the reply was not to be grounded in them."""
+        """The probability that the documents hold an answer; None where the reply was not to be grounded in them, and
+        where they stand in the prompt, of which no weave has learned to judge."""
         return self._job.confidence
 
     @property
@@ -155,7 +157,13 @@ class Engine:
     # Asking
 
     def ask(
-        self, messages: Messages, sampling: Sampling | None = None, *, client: str = "", grounded: bool = False
+        self,
+        messages: Messages,
+        sampling: Sampling | None = None,
+        *,
+        client: str = "",
+        grounded: bool = False,
+        reading: ReadingMode | None = None,
     ) -> Reply:
         """Ask for the reply to a conversation, to be iterated over in the running event loop.
 
@@ -163,7 +171,9 @@ class Engine:
             messages: as for ``model.chat``.
             sampling: how words are chosen.
             client: who asks; those who wait take turns.
-            grounded: whether documents have to hold the answer: where they do not, the reply says so.
+            grounded: whether documents have to hold the answer: where they do not, the reply says so, unless they stand
+                in the prompt.
+            reading: how documents are read, as for ``model.answer``.
 
         Raises:
             EngineFull: too many conversations wait.
@@ -178,7 +188,7 @@ class Engine:
         def deliver(item: Any) -> None:
             loop.call_soon_threadsafe(came.put_nowait, item)
 
-        job = Job(messages, sampling or Sampling(), grounded, deliver)
+        job = Job(messages, sampling or Sampling(), grounded, deliver, reading)
         return Reply(self._worker, self._worker.submit(job, client), came)
 
     async def generate(self, messages: Messages, **options: Any) -> AsyncIterator[str]:

@@ -30,6 +30,7 @@ from weft.progress import Reporter
 from weft.rendering import about_a_picture
 from weft.responding import respond
 from weft.tasks import INSTRUCTIONS, LONGEST, Task
+from weft.weaving import ReadingMode
 
 EvaluatedTask = Literal["caption", "title", "summary", "answer", "read", "vqa"]
 """What can be evaluated: words about pictures; titles, summaries and answers from documents; whatever is asked of the
@@ -48,6 +49,7 @@ def evaluate(
     batch_size: int = 16,
     beams: int = 3,
     top_memory: int | None = None,
+    reading: ReadingMode | None = None,
     output: str | Path | None = None,
     unanswerable: Sequence[str | Path] = (),
     reliability: str | Path | None = None,
@@ -68,6 +70,7 @@ def evaluate(
         batch_size: how many of them at once.
         beams: beams of the search.
         top_memory: how many of the documents that are read each fusion layer looks at; None for all.
+        reading: how documents are read, as for ``model.answer``; None for what measured best for the task.
         output: file to which the responses are written, one JSON object a line.
         unanswerable: JSONL of questions that their documents do not answer, for the task ``answer``: how well the model
             tells them from those of ``data``.
@@ -99,7 +102,7 @@ def evaluate(
         from weft.reading_evaluation import evaluate_reading
 
         base = KnowledgeBase(knowledge) if isinstance(knowledge, (str, Path)) else knowledge
-        say |= {"knowledge": base, "passages": passages, "controls": controls, "output": target}
+        say |= {"knowledge": base, "passages": passages, "controls": controls, "output": target, "reading": reading}
         figures = evaluate_reading(model, examples, task, **say)
         if unanswerable:
             from weft.refusals import judge_refusals

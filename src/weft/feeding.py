@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -84,9 +85,9 @@ class Feed:
         store = FeatureStore(store_folder(recipe))
         self.held: PictureFeatures | TextFeatures
         if isinstance(encoder, TextEncoder):
-            self.held = TextFeatures(
-                encoder, FeatureStore(store.folder / "texts", next(encoder.model.parameters()).dtype)
-            )
+            dtype = next(encoder.model.parameters()).dtype
+            kept = FeatureStore(store.folder / "texts", dtype) if recipe.store_features else None
+            self.held = TextFeatures(encoder, kept)
         else:
             self.held = PictureFeatures(encoder, store)
             if namer is not None:
@@ -100,8 +101,9 @@ class Feed:
         return random.Random(f"{self.recipe.seed} {number}").sample(examples, limit)
 
     def _rows(self, examples: Sequence[Example]) -> list[Row]:
-        shared = self.recipe.share_prompts
-        return rows_of(examples, self.processor, share_prompts=shared, passages=self.recipe.passages)
+        recipe = self.recipe
+        options: dict[str, Any] = {"share_prompts": recipe.share_prompts, "passages": recipe.passages}
+        return rows_of(examples, self.processor, careful=recipe.reading == "careful", **options)
 
     def plan(self, epoch: int) -> list[list[list[Row]]]:
         """The steps of an epoch, each in parts of rows of like length; a step mixes parts of different lengths."""
@@ -122,9 +124,9 @@ class Feed:
             epoch: decides, with the row, which view of a picture is shown; None for the plain one.
         """
         if isinstance(self.held, TextFeatures):
-            texts = {text: index for index, text in enumerate(dict.fromkeys(p.text for r in rows for p in r.passages))}
-            placement = Placement.of([[(texts[p.text], p.column) for p in row.passages] for row in rows])
-            memory = self.held.batch(list(texts))
+            pieces = {one: index for index, one in enumerate(dict.fromkeys(p.piece for r in rows for p in r.passages))}
+            placement = Placement.of([[(pieces[p.piece], p.column) for p in row.passages] for row in rows])
+            memory = self.held.batch(list(pieces))
             if self.recipe.precision == "fp32":
                 memory = memory.to(torch.float32)
         else:
@@ -161,7 +163,7 @@ class Feed:
             PictureError: a file can't be read.
         """
         if isinstance(self.held, TextFeatures):
-            self.held.fill((p.text for row in (*self.rows, *self.dev_rows) for p in row.passages), reporter)
+            self.held.fill((p.piece for row in (*self.rows, *self.dev_rows) for p in row.passages), reporter)
             return
         wanted = [(picture, view) for row in self.rows for picture in row.pictures for view in self.recipe.views]
         wanted += [(picture, "plain") for row in (*self.rows[:PROBED], *self.dev_rows) for picture in row.pictures]

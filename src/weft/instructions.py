@@ -18,5 +18,7 @@ SUMMARIES: dict[Length, str] = {
 }
 NOT_SAID = "The text does not say."
 """What a reader answers when its passages do not hold the answer."""
+QUESTION = "Question: {}\nText:\n"
+"""What goes before a passage that is encoded in the sight of a question, or of an instruction."""
 CLOZE = "Fill in the blank: {}"
 """A question made from a sentence, one of whose words or names is left out."""

@@ -112,7 +112,7 @@ class MemoryKeeper:
         """
         name = weave or model.weave_that_reads("texts").name
         reader = model.reader_key(name)
-        paths = [entry(self.folder, content_hash(reader, piece.text)) for piece in pieces]
+        paths = [entry(self.folder, content_hash(reader, piece.content)) for piece in pieces]
         found = [load_read(path, path.stem) for path in paths]
         missing = [index for index, memory in enumerate(found) if memory is None]
         if missing:

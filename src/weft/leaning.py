@@ -2,7 +2,8 @@
 
 :func:`lean` is given a finished text and the memory that it was written from, and computes it in one pass. A weave that
 copies is asked where it would have copied each word from, which is what it was trained to know; of one that does not,
-the attention of its fusion layers is averaged.
+the attention of its fusion layers is averaged. Of passages that stand in the prompt itself the language model's own
+heads are asked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from weft.heads import looked_at
 from weft.hooks import head_inputs
 from weft.memory import Excerpt, Placement, ReadMemory
 from weft.passages import Span, sentences
@@ -92,18 +94,22 @@ def lean(
 
 @torch.inference_mode()
 def lean_on(model: WeftModel, prompt: Prompt, answer: Sequence[int]) -> list[Leaning]:
-    """What the tokens of a finished reply leaned on, for each memory that its prompt reads.
+    """What the tokens of a finished reply leaned on, for each memory that its prompt reads, and last for the passages
+    that stand in it, if any do.
 
     Args:
         model: the woven model.
         prompt: what was said before, as it was read.
         answer: tokens of the reply.
+
+    Raises:
+        WeftError: passages stand in the prompt, and the language model tells no attention.
     """
     if not answer:
-        return [Leaning((), ()) for _ in prompt.memories]
+        return [Leaning((), ()) for _ in prompt.sources]
     tokens = torch.tensor([[*prompt.tokens, *answer]], device=model.device)
     found = []
-    for placed, sources in zip(prompt.memories, prompt.sources, strict=True):
+    for placed, sources in zip(prompt.memories, prompt.sources, strict=not prompt.quoted):
         if placed.copying is None:
             found_at = _looked(model, prompt.memories, placed, tokens)
         else:
@@ -117,7 +123,27 @@ def lean_on(model: WeftModel, prompt: Prompt, answer: Sequence[int]) -> list[Lea
                 # A token that stands for no characters, as one that begins every passage, is where attention rests.
                 item[:, (source.spans[:, 0] == source.spans[:, 1])[: item.shape[1]]] = 0
         found.append(Leaning(items, tuple(source for source, _ in sources)))
+    if prompt.quoted:
+        found.append(_leaning_on_quoted(model, prompt, answer))
     return found
+
+
+def _leaning_on_quoted(model: WeftModel, prompt: Prompt, answer: Sequence[int]) -> Leaning:
+    """What a reply leaned on among the passages that stand in its prompt.
+
+    For each word of it the attention of the heads that find things, half from the word itself and half from the
+    question behind the passages: heads look for what was asked, and a reply that is wrong looks anywhere.
+    """
+    sources = tuple(source for source, _ in prompt.sources[-1])
+    spans = [slice(first, first + len(one.spans)) for first, one in zip(prompt.quoted, sources, strict=True)]
+    behind = max(span.stop for span in spans)
+    heads = model.weave_that_reads("texts").config.citing_heads
+    looked = looked_at(model, [*prompt.tokens, *answer], behind, heads).numpy()
+    inside = np.concatenate([looked[:, span] for span in spans], 1)
+    inside /= inside.sum(1, keepdims=True).clip(1e-9)
+    said = (inside[-len(answer) :] + inside[: -len(answer)].mean(0)) / 2
+    items = np.split(said, np.cumsum([span.stop - span.start for span in spans])[:-1], 1)
+    return Leaning(tuple(items), sources)
 
 
 def _copied(

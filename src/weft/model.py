@@ -245,7 +245,8 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         return self.encoder(weave or self.weave_that_reads("texts").name).encode(passages)
 
     def read_texts(self, passages: Sequence[str | Piece], weave: str | None = None) -> ReadMemory:
-        """Read passages of text once: the result serves any number of questions, rows and beams.
+        """Read passages of text once: the result serves any number of questions, rows and beams; that of a passage
+        with a question of its own (:class:`~weft.text_encoders.Piece`) was encoded in its sight, and serves this one.
 
         Args:
             passages: texts, each no longer than the encoder takes (see :meth:`weft.text_encoders.TextEncoder.cut`).
@@ -257,7 +258,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             return self.weave(name).read(self.encode_texts(pieces, name))
         reader = self.reader_key(name)
         reads = self.memory_cache.get_all(
-            [content_hash(reader, piece.text) for piece in pieces],
+            [content_hash(reader, piece.content) for piece in pieces],
             lambda missing: self._read_apart(name, self.encode_texts, [pieces[n] for n in missing]),
             self.weave(name).on_its_devices,
         )

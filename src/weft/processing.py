@@ -91,13 +91,14 @@ class WeftProcessor(ProcessorMixin):
         """The tokenizer's template, or a plain one where it has none."""
         return self.tokenizer.chat_template or PLAIN_TEMPLATE
 
-    def render(self, messages: Messages, **template: Any) -> Rendered:
+    def render(self, messages: Messages, *, bare: bool = False, **template: Any) -> Rendered:
         """Messages as text, with the places of their pictures and documents.
 
         Args:
             messages: ``{"role": ..., "content": ...}``; content is a string or a list of parts, of type ``"text"``,
                 ``"image"`` (with the picture under ``"image"``, ``"path"`` or ``"url"``) or ``"document"`` (with the
                 document under ``"text"``).
+            bare: leave the system message to the chat template, as without Weft.
             **template: ``add_generation_prompt``, ``continue_final_message`` and what else the template takes.
 
         Raises:
@@ -108,7 +109,7 @@ class WeftProcessor(ProcessorMixin):
             options = {"chat_template": self.chat_template, "tokenize": False, **template}
             return self.tokenizer.apply_chat_template(plain, **options)
 
-        return render(messages, apply, self.system_prompt)
+        return render(messages, apply, None if bare else self.system_prompt)
 
     def apply_chat_template(
         self,

@@ -1,29 +1,34 @@
 """What people ask of a model that reads texts: answers with citations, titles and summaries.
 
 :class:`ReadingTasks` is a part of what :class:`~weft.model.WeftModel` offers. Texts of any length are cut into passages
-at the ends of sentences, each passage is encoded alone and read once, and all of them together are the memory.
+at the ends of sentences. How these are read is up to ``reading``: ``"once"``, each encoded alone for all questions;
+``"careful"``, each encoded for this question, which stands before it; in both ways all of them together are the memory.
+Or ``"prompt"``: they stand in the prompt of the bare language model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from weft.answering import answer_each, without_refusing
 from weft.errors import DataError, WeftError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES, Length
-from weft.leaning import Leaning, lean
+from weft.leaning import Leaning, lean, lean_on
 from weft.memory import ReadMemory
 from weft.passages import BOUND, PASSAGES, Span
+from weft.quoting import fits, quote
 from weft.rendering import about_documents
-from weft.responding import Response, respond
+from weft.responding import Response, reply, respond
+from weft.search import Prompt
+from weft.text_encoders import Piece
+from weft.weaving import ReadingMode
 
 if TYPE_CHECKING:
     from weft.knowledge import KnowledgeBase, Mode, Passage
     from weft.model import WeftModel
-    from weft.text_encoders import Piece
 
 LONGEST: dict[str, int] = {"answer": 80, "title": 32, "short": 96, "medium": 200, "long": 480}
 """Tokens after which a text is cut off."""
@@ -60,18 +65,21 @@ class Answer:
         text: the words.
         question: the question.
         confident: whether the passages hold an answer; where they do not, the text says so.
-        confidence: the probability that they do, as the weave has learned it, or as :func:`weft.calibrate` has made it.
+        confidence: the probability that they do, as the weave has learned it, or as :func:`weft.calibrate` has made it;
+            None where they stood in the prompt, of which no weave has learned to judge.
         citations: the passages that were read, the one that the answer leans on most first; none where there is no
             answer.
         log_probability: of the text, natural logarithm, summed over its tokens.
+        reading: how the passages were read.
     """
 
     text: str
     question: str
     confident: bool
-    confidence: float
+    confidence: float | None
     citations: tuple[Citation, ...]
     log_probability: float
+    reading: ReadingMode = "once"
 
     def __str__(self) -> str:
         return self.text
@@ -88,6 +96,7 @@ class Summary:
         article: the text that it is of.
         read: passages of it that were read, and passages that it has.
         leaning: what its words leaned on; None unless it was asked for.
+        reading: how it was read.
     """
 
     text: str
@@ -96,6 +105,7 @@ class Summary:
     article: str = field(repr=False)
     read: tuple[int, int]
     leaning: Leaning | None = field(default=None, repr=False)
+    reading: ReadingMode = "once"
 
     def __str__(self) -> str:
         return self.text
@@ -126,6 +136,7 @@ class ReadingTasks:
         beams: int = 3,
         keep: bool = False,
         top_memory: int | None = None,
+        reading: ReadingMode | None = None,
         **options: Any,
     ) -> Answer:
         """Answer a question from a knowledge base, or from texts, and cite.
@@ -141,11 +152,16 @@ class ReadingTasks:
             keep: keep what was read beside the index, so that no passage is read twice.
             top_memory: how many of the passages each fusion layer looks at, at each word the most promising ones; None
                 for all.
+            reading: how the passages are read: ``"once"`` for all questions, ``"careful"`` with the question before
+                each of them, or ``"prompt"`` as words of the prompt, by the bare language model; by default what
+                measured best for the weave, with ``"prompt"`` only for texts that are short
+                (:data:`weft.quoting.LONGEST_PROMPT`). In the prompt nothing is refused, and what is said does not
+                depend on the weave.
             **options: for ``generate``.
 
         Raises:
-            WeftError: the folder has not been indexed, the question is longer than the language model takes, or
-                ``top_memory`` is below one.
+            WeftError: the folder has not been indexed, the question is longer than the language model takes, or so are
+                the passages that are to stand in the prompt; or ``top_memory`` is below one.
             DataError: the question is empty.
         """
         if not question.strip():
@@ -158,15 +174,22 @@ class ReadingTasks:
             found = base.search(question, limit=passages, mode=mode, source=source, where=where)
         if not found:
             return Answer(NOT_SAID, question, False, 0.0, (), 0.0)
-        read = read_passages(model, found, base if keep else None)
+        options = {"beams": beams, "longest": options.pop("max_new_tokens", LONGEST["answer"]), **options}
+        how, quoting = way(model, "answer", reading, _pieces(found), question, options["longest"])
+        if quoting is not None:
+            said = reply(model, quoting, **options)
+            citations = cite(found, lean_on(model, quoting, said.tokens)[0]) if said.tokens else ()
+            return Answer(said.text, question, True, None, citations, said.log_probability, how)
+        sight = question if how == "careful" else ""
+        if base is None:  # with room for the question
+            found = _given(model, cast("Sequence[str]", knowledge), sight)
+        read = read_pieces(model, _pieces(found), sight, base if keep else None)
         prompt, held = prompt_about(model, question, range(len(read)))
-        options = {"beams": beams, "longest": LONGEST["answer"], "top_memory": top_memory, **options}
+        options["top_memory"] = top_memory
         (answered,) = answer_each(model, read, [prompt], [held], **options)
-        response, confident = answered.response, answered.response.text != NOT_SAID
-        citations: tuple[Citation, ...] = ()
-        if confident:
-            citations = cite(found, lean(model, read, held, prompt, response.tokens, top_memory))
-        return Answer(response.text, question, confident, answered.confidence, citations, response.log_probability)
+        said, confident = answered.response, answered.response.text != NOT_SAID
+        citations = cite(found, lean(model, read, held, prompt, said.tokens, top_memory)) if confident else ()
+        return Answer(said.text, question, confident, answered.confidence, citations, said.log_probability, how)
 
     def summarize(
         self,
@@ -177,6 +200,7 @@ class ReadingTasks:
         beams: int = 1,
         explain: bool = False,
         top_memory: int | None = None,
+        reading: ReadingMode | None = None,
         **options: Any,
     ) -> Summary:
         """Summarize a text of any length.
@@ -189,17 +213,17 @@ class ReadingTasks:
             explain: find out which sentences the summary leaned on.
             top_memory: how many of the passages that are read each fusion layer looks at, at each word the most
                 promising ones; None for all.
+            reading: how it is read, as for :meth:`answer`, the instruction being the question.
             **options: for ``generate``.
 
         Raises:
             DataError: there is nothing to summarize, the document can't be read, or there is no such length.
-            WeftError: ``top_memory`` is below one.
+            WeftError: ``top_memory`` is below one, or the text is too long for the prompt that it is to stand in.
         """
         if length not in SUMMARIES:
             raise DataError(f"{length!r} is no length of a summary; choose {', '.join(SUMMARIES)}.")
-        longest = LONGEST[length]
-        options["top_memory"] = top_memory
-        return self._write_about(text, SUMMARIES[length], bound, beams, longest, explain, options)
+        options |= {"beams": beams, "top_memory": top_memory, "longest": LONGEST[length]}
+        return self._write_about("summary", text, SUMMARIES[length], bound, reading, explain, options)
 
     def title_text(
         self,
@@ -209,30 +233,65 @@ class ReadingTasks:
         beams: int = 3,
         explain: bool = False,
         top_memory: int | None = None,
+        reading: ReadingMode | None = None,
         **options: Any,
     ) -> Summary:
         """Give a text a title; arguments and result as for :meth:`summarize`."""
-        options["top_memory"] = top_memory
-        return self._write_about(text, HEADLINE, bound, beams, LONGEST["title"], explain, options)
+        options |= {"beams": beams, "top_memory": top_memory, "longest": LONGEST["title"]}
+        return self._write_about("title", text, HEADLINE, bound, reading, explain, options)
 
     def _write_about(
         self,
+        task: str,
         text: str | Path,
         instruction: str,
         bound: int,
-        beams: int,
-        longest: int,
+        reading: ReadingMode | None,
         explain: bool,
         options: dict[str, Any],
     ) -> Summary:
         model = cast("WeftModel", self)
         name, article = document(text)
-        every = model.encoder(model.weave_that_reads("texts").name).cut(article, name)
-        chosen = evenly(every, bound)
-        read = model.read_texts(chosen)
-        response, leaning = say_of(model, read, instruction, beams, longest, leans=explain, **options)
-        counts = (len(chosen), len(every))
-        return Summary(response.text, name, response.log_probability, article, counts, leaning)
+        encoder = model.encoder(model.weave_that_reads("texts").name)
+        every = encoder.cut(article, name)
+        longest = options["longest"] = options.pop("max_new_tokens", options["longest"])
+        how, quoting = way(model, task, reading, evenly(every, bound), instruction, longest)
+        leaning: Leaning | None
+        if quoting is not None:
+            del options["top_memory"]
+            said = reply(model, quoting, **{**without_refusing(model), **options})
+            leaning = lean_on(model, quoting, said.tokens)[0] if explain else None
+        else:
+            sight = instruction if how == "careful" else ""
+            every = encoder.cut(article, name, question=sight)
+            read = read_pieces(model, evenly(every, bound), sight)
+            said, leaning = say_of(model, read, instruction, leans=explain, **options)
+        counts = (min(len(every), bound), len(every))
+        return Summary(said.text, name, said.log_probability, article, counts, leaning, how)
+
+
+def way(
+    model: WeftModel, task: str, asked: ReadingMode | None, pieces: Sequence[Piece], question: str, longest: int
+) -> tuple[ReadingMode, Prompt | None]:
+    """How passages are read for a task, and the prompt that holds them if that is how.
+
+    Args:
+        model: the woven model.
+        task: ``"answer"``, ``"title"`` or ``"summary"``.
+        asked: how somebody wants them to be read; None for what measured best.
+        pieces: the passages.
+        question: the question, or the instruction.
+        longest: tokens of what is to be said.
+
+    Raises:
+        WeftError: they are to stand in the prompt, and are too long for it.
+    """
+    config = model.weave_that_reads("texts").config
+    mode = config.reading_of(task, asked)
+    if mode != "prompt":
+        return mode, None
+    prompt = quote(model, pieces, question)
+    return (mode, prompt) if fits(model, prompt, longest, insisted=asked == mode) else (config.reading, None)
 
 
 def say_of(
@@ -262,20 +321,21 @@ def prompt_about(model: WeftModel, instruction: str, items: Sequence[int]) -> tu
     return prompt, [(item, column) for item in items]
 
 
-def read_passages(model: WeftModel, found: Sequence[Passage], keeper: KnowledgeBase | None = None) -> ReadMemory:
+def read_pieces(
+    model: WeftModel, pieces: Sequence[Piece], question: str = "", keeper: KnowledgeBase | None = None
+) -> ReadMemory:
     """Read passages, those that are kept beside an index from there.
 
     Args:
         model: the woven model.
-        found: the passages.
+        pieces: the passages.
+        question: the question in whose sight they are encoded; empty for none.
         keeper: the knowledge base beside whose index they are kept; None for none.
     """
-    from weft.text_encoders import Piece
-
-    pieces = [Piece(one.text, one.source, one.span[0]) for one in found]
+    asked = [replace(piece, question=question) for piece in pieces]
     if keeper is None:
-        return model.read_texts(pieces)
-    return ReadMemory.concatenate(keeper.memories.read(model, pieces))
+        return model.read_texts(asked)
+    return ReadMemory.concatenate(keeper.memories.read(model, asked))
 
 
 def cite(found: Sequence[Passage], leaning: Leaning) -> tuple[Citation, ...]:
@@ -334,13 +394,18 @@ def _base(knowledge: Any) -> KnowledgeBase | None:
     return knowledge if isinstance(knowledge, KnowledgeBase) else None
 
 
-def _given(model: WeftModel, texts: Sequence[str]) -> list[Passage]:
-    """Texts as passages."""
+def _pieces(found: Sequence[Passage]) -> list[Piece]:
+    """Passages as they are encoded."""
+    return [Piece(one.text, one.source, one.span[0]) for one in found]
+
+
+def _given(model: WeftModel, texts: Sequence[str], question: str = "") -> list[Passage]:
+    """Texts as passages, with room for a question before each."""
     from weft.knowledge import Passage
 
     encoder = model.encoder(model.weave_that_reads("texts").name)
     return [
         Passage(piece.text, piece.name, "", (piece.start, piece.start + len(piece.text)), 0.0)
         for number, text in enumerate(texts, 1)
-        for piece in encoder.cut(text, f"text {number}" if len(texts) > 1 else "text")
+        for piece in encoder.cut(text, f"text {number}" if len(texts) > 1 else "text", question=question)
     ]

@@ -9,7 +9,7 @@ documents.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from weft.data import Example
 from weft.errors import DataError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
 from weft.knowledge import KnowledgeBase, Passage
-from weft.leaning import Leaning, lean
+from weft.leaning import Leaning, lean, lean_on
 from weft.memory import ReadMemory
 from weft.model import WeftModel
 from weft.passages import BOUND, PASSAGES, sentences
-from weft.processing import WeftProcessor
 from weft.progress import Reporter
+from weft.quoting import fits, quote
 from weft.reading import LONGEST, evenly
 from weft.reading_metrics import (
     citation_precision_recall,
@@ -36,6 +36,7 @@ from weft.reading_metrics import (
 )
 from weft.responding import respond
 from weft.text_encoders import Piece
+from weft.weaving import ReadingMode
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def evaluate_reading(
     batch_size: int = 16,
     beams: int = 3,
     output: Path | None = None,
+    reading: ReadingMode | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Let a model respond to conversations about documents; see :func:`weft.evaluation.evaluate`.
@@ -89,6 +91,7 @@ def evaluate_reading(
     chosen = [one for one in examples if belongs(one, task)][:limit]
     if not chosen:
         raise DataError(f"No conversation is of the task {task}; make the data with `weft data`.")
+    how = model.weave_that_reads("texts").config.reading_of("answer" if task == "read" else task, reading)
     held = [documents_of(model, one, knowledge, passages) for one in chosen]
     longest = LONGEST["long" if task == "summary" else "title" if task == "title" else "answer"]
     say: dict[str, Any] = {"batch_size": batch_size, "beams": beams, "longest": longest, **options}
@@ -96,14 +99,15 @@ def evaluate_reading(
     if task in ("title", "summary"):
         say |= without_refusing(model)
     cites = any(one.supporting for one in chosen)
-    said = readings(model, chosen, held, cites=cites, may_refuse=may_refuse, **say)
+    read: dict[str, Any] = {"how": how, "insisted": reading == how}
+    said = _readings_of(model, chosen, held, cites=cites, may_refuse=may_refuse, **read, **say)
     if output is not None:
         write_objects(output, map(asdict, said))
-    figures: dict[str, Any] = {"task": task, "conversations": len(said), "beams": beams, **judge(said)}
+    figures: dict[str, Any] = {"task": task, "reading": how, "conversations": len(said), "beams": beams, **judge(said)}
     figures |= _cited(said, knowledge is not None, passages)
     if controls:
         others = [held[_other(held, index)] for index in range(len(held))]
-        wrong = readings(model, chosen, others, may_refuse=may_refuse, **say)
+        wrong = _readings_of(model, chosen, others, may_refuse=may_refuse, **read, **say)
         figures |= {f"wrong_memory_{name}": value for name, value in judge(wrong).items()}
         bare = bare_readings(model, chosen, held, **say)
         figures |= {f"bare_{name}": value for name, value in judge(bare).items()}
@@ -117,7 +121,9 @@ def read_and_judge(model: WeftModel, examples: Sequence[Example], *, batch_size:
     """Figures of greedy responses to conversations about documents, whatever is asked; citations are not looked at."""
     held = [documents_of(model, one, None, PASSAGES) for one in examples]
     longest = LONGEST["long"] if any(one.question == SUMMARIES["long"] for one in examples) else LONGEST["answer"]
-    return judge(readings(model, examples, held, batch_size=batch_size, beams=1, longest=longest, may_refuse=True))
+    say: dict[str, Any] = {"batch_size": batch_size, "beams": 1, "longest": longest, "may_refuse": True}
+    how = model.weave_that_reads("texts").config.reading
+    return judge(_readings_of(model, examples, held, how=how, insisted=True, **say))
 
 
 def judge(said: Sequence[Reading]) -> dict[str, float]:
@@ -145,6 +151,37 @@ def _cited(said: Sequence[Reading], searched: bool, passages: int) -> dict[str, 
     if single:
         figures["top_citation"] = top_citation([one.cited for one in single], [one.supporting for one in single])
     return figures
+
+
+def _readings_of(
+    model: WeftModel,
+    examples: Sequence[Example],
+    held: Sequence[Sequence[Piece]],
+    *,
+    how: ReadingMode,
+    insisted: bool,
+    may_refuse: bool = False,
+    **say: Any,
+) -> list[Reading]:
+    """What a model says to conversations whose passages are read in some way; those too long for the prompt are read
+    as a memory unless somebody insists."""
+    memory = model.weave_that_reads("texts").config.reading if how == "prompt" else how
+    asked = list(zip(examples, held, strict=True))
+    room: dict[str, Any] = {"longest": say["longest"], "insisted": insisted}
+    in_prompt = [how == "prompt" and fits(model, quote(model, some, one.question), **room) for one, some in asked]
+    quoted = [pair for pair, stands in zip(asked, in_prompt, strict=True) if stands]
+    read = [
+        (one, [replace(piece, question=one.question) for piece in some] if memory == "careful" else some)
+        for (one, some), stands in zip(asked, in_prompt, strict=True)
+        if not stands
+    ]
+    said = iter(bare_readings(model, *_apart(quoted), **say))
+    others = iter(readings(model, *_apart(read), may_refuse=may_refuse, **say))
+    return [next(said if stands else others) for stands in in_prompt]
+
+
+def _apart(asked: Sequence[tuple[Example, Sequence[Piece]]]) -> tuple[list[Example], list[Sequence[Piece]]]:
+    return [one for one, _ in asked], [some for _, some in asked]
 
 
 def readings(
@@ -211,17 +248,17 @@ def batches(
     memories: dict[str, ReadMemory] = {}
     for start in range(0, len(order), batch_size):
         some = order[start : start + batch_size]
-        texts = {piece.text: piece for index in some for piece in held[index]}
+        texts = {piece.content: piece for index in some for piece in held[index]}
         memories = {text: one for text, one in memories.items() if text in texts}
         missing = [piece for text, piece in texts.items() if text not in memories]
         if missing:
             fresh = model.read_texts(missing)
-            memories |= {piece.text: fresh.item(place) for place, piece in enumerate(missing)}
+            memories |= {piece.content: fresh.item(place) for place, piece in enumerate(missing)}
         read = ReadMemory.concatenate([memories[text] for text in texts]) if texts else None
         places = {text: place for place, text in enumerate(texts)}
         prompts = [_prompt(model, examples[index]) for index in some]
         items = [
-            [(places[piece.text], column) for piece in held[index]]
+            [(places[piece.content], column) for piece in held[index]]
             for index, (_, column) in zip(some, prompts, strict=True)
         ]
         yield some, read, [prompt for prompt, _ in prompts], items
@@ -235,34 +272,22 @@ def bare_readings(
     batch_size: int,
     beams: int,
     longest: int,
+    cites: bool = False,
     **options: Any,
 ) -> list[Reading]:
-    """What the bare language model says with the passages in its prompt, and its own default system message."""
-    assert model.processor is not None
-    prompts = [
-        bare_prompt(model.processor, [piece.text for piece in passages], example.question)
-        for example, passages in zip(examples, held, strict=True)
-    ]
-    order = sorted(range(len(examples)), key=lambda index: len(prompts[index]))
-    texts: dict[int, str] = {}
+    """What the bare language model says with the passages in its prompt, and its own default system message; arguments
+    as for :func:`readings`."""
+    prompts = [quote(model, some, example.question) for example, some in zip(examples, held, strict=True)]
+    order = sorted(range(len(examples)), key=lambda index: len(prompts[index].tokens))
+    said: dict[int, Reading] = {}
     for start in range(0, len(order), batch_size):
         some = order[start : start + batch_size]
-        found = respond(
-            model, None, [prompts[i] for i in some], [[]] * len(some), beams=beams, longest=longest, **options
-        )
-        texts |= {index: response.text for index, response in zip(some, found, strict=True)}
-    return [_reading(example, texts[index], []) for index, example in enumerate(examples)]
-
-
-def bare_prompt(processor: WeftProcessor, texts: Sequence[str], question: str) -> list[int]:
-    """The tokens of a question behind the texts that it is about, under the chat template's own system message."""
-    system_prompt = processor.system_prompt
-    try:
-        processor.system_prompt = None
-        messages = [{"role": "user", "content": "\n\n".join([*texts, question])}]
-        return processor.tokenize(processor.render(messages, add_generation_prompt=True)).ids
-    finally:
-        processor.system_prompt = system_prompt
+        tokens = [prompts[index].tokens for index in some]
+        found = respond(model, None, tokens, [[]] * len(some), beams=beams, longest=longest, **options)
+        for index, response in zip(some, found, strict=True):
+            leaned = _ranked(lean_on(model, prompts[index], response.tokens)[0], held[index]) if cites else []
+            said[index] = _reading(examples[index], response.text, leaned)
+    return [said[index] for index in range(len(examples))]
 
 
 def documents_of(model: WeftModel, example: Example, knowledge: KnowledgeBase | None, passages: int) -> list[Piece]:

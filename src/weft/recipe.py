@@ -58,6 +58,11 @@ class Recipe:
             before is not forgotten (Wortsman et al. 2022); 0 for none.
         precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in encoder and weave.
         passages: passages of a conversation's documents that are read, at most; the first ones.
+        reading: ``"once"``, each passage being encoded for all questions, or ``"careful"``, with the question of its
+            conversation before it.
+        store_features: whether features of passages are kept on disk: with ``reading: careful`` of each passage for
+            each question, twice the encoder's width in bytes a token in bfloat16. Otherwise they are computed for each
+            step.
         longest: tokens of text of a row, at most; longer ones, which take the most memory, are not learned from. None
             for no bound.
         citing: what it counts, in losses of a word, that copying looks at the documents named in ``supporting``.
@@ -105,6 +110,8 @@ class Recipe:
     initial_share: float = 0.0
     precision: Literal["bf16", "fp32"] = "bf16"
     passages: int = 16
+    reading: Literal["once", "careful"] = "once"
+    store_features: bool = True
     longest: int | None = None
     citing: float = 0.0
     share_prompts: bool = True
@@ -130,6 +137,12 @@ class Recipe:
             )
         if self.initial_connector is not None and self.initial_weights is not None:
             raise RecipeError("initial_connector: 'initial_weights' brings a connector already; give one of the two.")
+        if self.reading == "careful" and self.text is None and self.initial_weights is None:
+            raise RecipeError("reading: careful is a way to read texts; give 'text', the encoder of texts.")
+        if self.shard and not self.store_features:
+            raise RecipeError(
+                "store_features: false needs the whole language model in each process; leave out 'shard'."
+            )
         if self.metric != "loss" and self.dev is None:
             raise RecipeError(
                 f"metric: {self.metric} needs words to compare with; give 'dev', a JSONL with references."

@@ -102,6 +102,37 @@ def about_documents(documents: Sequence[str], instruction: str) -> Messages:
     return [{"role": "user", "content": [*content, {"type": "text", "text": instruction}]}]
 
 
+def words(message: Mapping[str, Any]) -> str:
+    """The text parts of a message."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content if part.get("type", "text") == "text")
+
+
+def question_of(messages: Messages) -> str:
+    """The words of the last message of the user's."""
+    asked = [message for message in messages if message["role"] == "user"]
+    return words(asked[-1]).strip() if asked else ""
+
+
+def quoted(messages: Messages) -> Messages:
+    """The same conversation with the words of each document in its text, where the document stands, and an empty line
+    behind them."""
+    return [
+        message
+        if isinstance(message["content"], str)
+        else {**message, "content": [one for part in message["content"] for one in _with_words(part)]}
+        for message in messages
+    ]
+
+
+def _with_words(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A part of a message; a document with its words behind it."""
+    held = _is(part, "document") and isinstance(part.get("text"), str)
+    return [part, {"type": "text", "text": f"{part['text']}\n\n"}] if held else [part]
+
+
 def _is(part: Mapping[str, Any], kind: str) -> bool:
     return part.get("type") == kind
 

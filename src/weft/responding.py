@@ -19,11 +19,14 @@ from weft.batch import BatchMemory
 from weft.decoder import Decoder
 from weft.errors import DataError, WeftError
 from weft.memory import Placement, ReadMemory
-from weft.rendering import Messages
+from weft.quoting import find, fits
+from weft.rendering import Messages, Rendered, question_of, quoted
 from weft.search import Prompt, search
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
+    from weft.processing import WeftProcessor
+    from weft.weaving import ReadingMode
 
 _PLAIN_OPTIONS = {"bad_words_ids", "length_penalty"}
 """Options for ``generate`` that the plain decoder knows as well."""
@@ -143,20 +146,30 @@ def _searched(
     return [Response(one.tokens, _words(model, one.tokens), one.total) for one in found]
 
 
-def prompt_of(model: WeftModel, messages: Messages, top_memory: int | None = None) -> Prompt:
+def prompt_of(
+    model: WeftModel,
+    messages: Messages,
+    top_memory: int | None = None,
+    mode: ReadingMode | None = None,
+    longest: int = 0,
+) -> Prompt:
     """A conversation as a prompt that has read its pictures and documents; what was read before is not read again.
 
     Args:
         model: the woven model.
         messages: ``{"role": ..., "content": ...}``, the last one the user's.
         top_memory: how many pictures, and how many passages of documents, each fusion layer looks at; None for all.
+        mode: how documents are read; None for what measured best for answers. In the sight of a question they are read
+            in that of the last message.
+        longest: tokens that the reply may have, for which documents in the prompt leave room.
 
     Raises:
         DataError: a message is not what it should be, or the last one is not the user's.
         PictureError: a picture can't be read.
-        WeftError: the model has no processor, or no weave that reads what a message holds.
+        WeftError: the model has no processor, or no weave that reads what a message holds; or documents are to stand in
+            the prompt that are too long for it.
     """
-    begun = reading(model, messages, top_memory)
+    begun = reading(model, messages, top_memory, mode, longest)
     while True:
         try:
             next(begun)
@@ -170,7 +183,13 @@ def portions(things: Sequence[Thing]) -> list[Sequence[Thing]]:
 
 
 @torch.inference_mode()
-def reading(model: WeftModel, messages: Messages, top_memory: int | None = None) -> Generator[None, None, Prompt]:
+def reading(
+    model: WeftModel,
+    messages: Messages,
+    top_memory: int | None = None,
+    mode: ReadingMode | None = None,
+    longest: int = 0,
+) -> Generator[None, None, Prompt]:
     """The same, with a stop after each portion of pictures or passages, for whoever has other work to do meanwhile.
 
     Arguments, result and errors as for :func:`prompt_of`.
@@ -179,7 +198,7 @@ def reading(model: WeftModel, messages: Messages, top_memory: int | None = None)
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     if not messages or messages[-1].get("role") != "user":
         raise DataError("A conversation is answered when the user has spoken; its last message must be the user's.")
-    rendered = model.processor.render(messages, add_generation_prompt=True)
+    rendered, way, standing = _laid_out(model, model.processor, messages, mode, longest)
     tokenized = model.processor.tokenize(rendered)
     placed: list[BatchMemory | None] = []
     sources: list[tuple[tuple[Any, int], ...]] = []
@@ -195,12 +214,13 @@ def reading(model: WeftModel, messages: Messages, top_memory: int | None = None)
             reads += model.read_pictures(portion)
             yield
         add(reads, list(enumerate(tokenized.columns)), range(len(reads)))
-    if rendered.documents:
+    if rendered.documents and way != "prompt":
         encoder = model.encoder(model.weave_that_reads("texts").name)
+        question = question_of(messages) if way == "careful" else ""
         cut = [
             (piece, column, owner)
             for owner, (one, column) in enumerate(zip(rendered.documents, tokenized.document_columns, strict=True))
-            for piece in encoder.cut(one["text"])
+            for piece in encoder.cut(one["text"], question=question)
         ]
         if cut:
             pieces, columns, owners = zip(*cut, strict=True)
@@ -210,7 +230,27 @@ def reading(model: WeftModel, messages: Messages, top_memory: int | None = None)
                 yield
             add(reads, list(enumerate(columns)), owners)
     memories = tuple(memory for memory in placed if memory is not None)
-    return Prompt(tokenized.ids, memories, tuple(sources))
+    return Prompt(tokenized.ids, memories, (*sources, *standing.sources), standing.quoted)
+
+
+def _laid_out(
+    model: WeftModel, processor: WeftProcessor, messages: Messages, mode: ReadingMode | None, longest: int
+) -> tuple[Rendered, ReadingMode, Prompt]:
+    """A conversation as text, how its documents are read, and where they stand if that is in the text."""
+    rendered = processor.render(messages, add_generation_prompt=True)
+    if not rendered.documents:
+        return rendered, "once", Prompt(())
+    weave = model.weave_that_reads("texts")
+    way = weave.config.reading_of("answer", mode)
+    if way == "prompt":
+        bare = not rendered.pictures  # the weave that reads them learned with a system message of its own
+        in_text = processor.render(quoted(messages), bare=bare, add_generation_prompt=True)
+        held = [model.encoder(weave.name).cut(one["text"]) for one in rendered.documents]
+        standing = find(processor, in_text, [[(piece.start, piece) for piece in pieces] for pieces in held])
+        if fits(model, standing, longest, insisted=mode == "prompt"):
+            return in_text, way, standing
+        way = weave.config.reading
+    return rendered, way, Prompt(())
 
 
 def _placed_alone(model: WeftModel, read: ReadMemory, items: Held, top: int | None) -> BatchMemory | None:

@@ -28,12 +28,14 @@ class Prompt:
         tokens: its tokens.
         memories: the memories that it reads, each laid out for one row.
         sources: for each memory where its items came from, and which of the conversation's pictures, or documents,
-            each belongs to.
+            each belongs to; last the same for passages that stand in the text itself.
+        quoted: for each of these passages the token at which it begins.
     """
 
     tokens: Sequence[int]
     memories: tuple[BatchMemory, ...] = ()
     sources: tuple[tuple[tuple[Any, int], ...], ...] = ()
+    quoted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from weft.responding import prompt_of, reply, respond
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
+    from weft.weaving import ReadingMode
 
 Task = Literal["caption", "title"]
 INSTRUCTIONS: dict[Task, str] = {"caption": CAPTION, "title": TITLE}
@@ -132,7 +133,13 @@ class Tasks(ReadingTasks):
         return self.say(picture, question, beams=beams, explain=explain, **options)
 
     def chat(
-        self, messages: Messages, *, beams: int = 1, top_memory: int | None = None, **options: Any
+        self,
+        messages: Messages,
+        *,
+        beams: int = 1,
+        top_memory: int | None = None,
+        reading: ReadingMode | None = None,
+        **options: Any,
     ) -> dict[str, str]:
         """The next message of a conversation about any number of pictures and documents.
 
@@ -142,6 +149,7 @@ class Tasks(ReadingTasks):
             beams: beams of the search; 1 is greedy.
             top_memory: how many pictures, and how many passages of documents, each fusion layer looks at, at each word
                 the most promising ones; None for all.
+            reading: how documents are read, as for :meth:`~weft.reading.ReadingTasks.answer`.
             **options: for ``generate`` (``max_new_tokens``, ...).
 
         Returns:
@@ -150,7 +158,7 @@ class Tasks(ReadingTasks):
         Raises:
             DataError: a message is not what it should be, or the last one is not the user's.
             PictureError: a picture can't be read.
-            WeftError: ``top_memory`` is below one.
+            WeftError: ``top_memory`` is below one, or documents are too long for the prompt that they are to stand in.
 
         Example:
             >>> messages = [{"role": "user", "content": [{"type": "image", "image": "dog.jpg"},
@@ -158,8 +166,9 @@ class Tasks(ReadingTasks):
             >>> messages.append(model.chat(messages))
         """
         model = cast("WeftModel", self)
-        prompt = prompt_of(model, messages, top_memory)
-        said = reply(model, prompt, beams=beams, **{"longest": LONGEST_REPLY, **options})
+        longest = options.pop("max_new_tokens", LONGEST_REPLY)
+        prompt = prompt_of(model, messages, top_memory, reading, longest)
+        said = reply(model, prompt, beams=beams, **{"longest": longest, **options})
         return {"role": "assistant", "content": said.text}
 
     def say(self, pictures: Any, instruction: str, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:

@@ -2,7 +2,9 @@
 
 :class:`LanguageModelEncoder` is the frozen language model itself: it reads a passage alone, and its hidden states in
 front of the decoder layers that read are the memory, one feature for each. :class:`TransformersTextEncoder` is any text
-encoder of transformers. Both take passages in batches of like length, and each is encoded once.
+encoder of transformers. Both take passages in batches of like length, and each is encoded once; or once for a question,
+which then stands before it and leaves no tokens of its own in the memory (as Fusion-in-Decoder encodes its passages,
+Izacard and Grave 2021).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from weft.errors import PartError
 from weft.hooks import states_before
+from weft.instructions import QUESTION
 from weft.memory import Excerpt, Memory, content_hash
 from weft.parts import ResolvedPart, resolve
 from weft.passages import PIECE, cut
@@ -38,11 +41,18 @@ class Piece:
         text: the passage.
         name: what to call it: its document, or its id.
         start: the character of its document at which it begins.
+        question: the question in whose sight it is encoded; empty for one that serves all questions.
     """
 
     text: str
     name: str = "text"
     start: int = 0
+    question: str = ""
+
+    @property
+    def content(self) -> str:
+        """What its features depend on, beside the encoder: the passage, or a hash of it and of its question."""
+        return content_hash(QUESTION, self.question, self.text) if self.question else self.text
 
 
 def pieces(text: str, longest: int, *, overlap: int = 0, name: str = "text") -> list[Piece]:
@@ -93,42 +103,52 @@ class TextEncoder(nn.Module):
                 texts first.
         """
         given = [Piece(passage) if isinstance(passage, str) else passage for passage in passages]
-        tokens = [self.tokenize(piece.text) for piece in given]
+        tokens = [self.tokenize(piece.text, piece.question) for piece in given]
         sources = tuple(
             Excerpt(piece.text, spans, piece.name, piece.start) for piece, (_, spans) in zip(given, tokens, strict=True)
         )
         named = self.id or f"in memory {id(self)}"
-        key = content_hash(named, self.sha256, repr(self.reads), *(piece.text for piece in given))
-        return replace(self.encode_tokens([ids for ids, _ in tokens]), sources=sources, key=key)
+        key = content_hash(named, self.sha256, repr(self.reads), *(piece.content for piece in given))
+        before = [self.before(piece.question) for piece in given]
+        return replace(self.encode_tokens([ids for ids, _ in tokens], before), sources=sources, key=key)
 
-    def encode_tokens(self, tokens: Sequence[Sequence[int]]) -> Memory:
-        """Features of passages that are given as tokens, those of like length at once; what they cite is not in it."""
+    def encode_tokens(self, tokens: Sequence[Sequence[int]], before: Sequence[Sequence[int]] = ()) -> Memory:
+        """Features of passages that are given as tokens, those of like length at once; what they cite is not in it.
+
+        Args:
+            tokens: of each passage.
+            before: of each passage's question; empty where none has any.
+        """
         width = max(map(len, tokens), default=0)
+        before = before or [()] * len(tokens)
         features = torch.zeros(0, 0, self.width)
-        for chosen in batches([len(ids) for ids in tokens]):
-            for index, found in zip(chosen, self.run([tokens[index] for index in chosen]), strict=True):
+        for chosen in batches([len(asked) + len(ids) for asked, ids in zip(before, tokens, strict=True)]):
+            run = self.run([tokens[index] for index in chosen], [before[index] for index in chosen])
+            for index, found in zip(chosen, run, strict=True):
                 if not len(features):
                     features = found.new_zeros(len(tokens), width, found.shape[-1])
                 features[index, : len(found)] = found
         mask = torch.arange(width) < torch.tensor([len(ids) for ids in tokens], dtype=torch.long)[:, None]
         return Memory(features, (), None if bool(mask.all()) else mask.to(features.device), ids=self.ids(tokens))
 
-    def cut(self, text: str, name: str = "text", longest: int = PIECE) -> list[Piece]:
+    def cut(self, text: str, name: str = "text", longest: int = PIECE, question: str = "") -> list[Piece]:
         """A long text as passages that end where sentences end, none of more tokens than the encoder takes.
 
         Args:
             text: any text.
             name: what to call it.
             longest: characters of a passage, at most.
+            question: the question in whose sight they are to be encoded; empty for none.
         """
         found: list[Piece] = []
+        room = self.longest - len(self.before(question))
         for piece in pieces(text, longest, name=name):
             count = len(self.tokenizer(piece.text, verbose=False)["input_ids"])
-            if count + 1 > self.longest and longest > 1:  # a script in which a character is a token or several
-                smaller = self.cut(piece.text, name, max(1, longest // 2))
+            if count + 1 > room and longest > 1:  # a script in which a character is a token or several
+                smaller = self.cut(piece.text, name, max(1, longest // 2), question)
                 found += [replace(one, start=piece.start + one.start) for one in smaller]
             else:
-                found.append(piece)
+                found.append(replace(piece, question=question))
         return found
 
     @property
@@ -147,21 +167,52 @@ class TextEncoder(nn.Module):
         special = torch.tensor(self.tokenizer.all_special_ids, dtype=torch.long)
         return table.masked_fill(torch.isin(table, special), -1)
 
-    def tokenize(self, text: str) -> tuple[list[int], Int[np.ndarray, "N 2"]]:
-        """Tokens of a passage, and the characters that each stands for."""
-        encoded = self.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=self.longest)
+    def tokenize(self, text: str, question: str = "") -> tuple[list[int], Int[np.ndarray, "N 2"]]:
+        """Tokens of a passage that go into the memory, and the characters that each stands for.
+
+        Args:
+            text: the passage.
+            question: the question in whose sight it is to be encoded, which takes some of its room; empty for none.
+        """
+        room = self.longest - len(self.before(question))
+        encoded = self.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=room)
         return encoded["input_ids"], np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
 
-    def run(self, tokens: Sequence[Sequence[int]]) -> list[Float[Tensor, "N D"]]:
-        """Features of passages given as tokens, of like length."""
-        width, parameter = max(map(len, tokens), default=0), next(self.model.parameters())
+    @property
+    def begin(self) -> int:
+        """Tokens that begin every passage, behind which a question goes."""
+        raise NotImplementedError
+
+    def before(self, question: str) -> list[int]:
+        """Tokens with which a question goes before a passage; none for an empty one. Of a question that takes more than
+        half of the encoder's length its end is taken."""
+        most = self.longest // 2
+        places = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        if not places:
+            return []
+        return self._before(question if len(places) <= most else question[places[-most][0] :])
+
+    def _before(self, question: str) -> list[int]:
+        raise NotImplementedError
+
+    def run(self, tokens: Sequence[Sequence[int]], before: Sequence[Sequence[int]] = ()) -> list[Float[Tensor, "N D"]]:
+        """Features of passages given as tokens, of like length; arguments as for :meth:`encode_tokens`."""
+        before, parameter = before or [()] * len(tokens), next(self.model.parameters())
+        begin = self.begin if any(before) else 0
+        whole = [[*ids[:begin], *asked, *ids[begin:]] for ids, asked in zip(tokens, before, strict=True)]
+        width = max(map(len, whole), default=0)
         if not width:
             return [parameter.new_zeros(0, self.width) for _ in tokens]
-        input_ids = nn.utils.rnn.pad_sequence([torch.tensor(ids, dtype=torch.long) for ids in tokens], batch_first=True)
-        mask = torch.arange(width) < torch.tensor([len(ids) for ids in tokens])[:, None]
+        input_ids = nn.utils.rnn.pad_sequence([torch.tensor(ids, dtype=torch.long) for ids in whole], batch_first=True)
+        place, asked = torch.arange(width), torch.tensor([len(ids) for ids in before])[:, None]
+        mask = place < torch.tensor([len(ids) for ids in whole])[:, None]
+        behind = (asked > 0) & (place >= begin + asked)
         with torch.no_grad():
-            features = self.forward(input_ids.to(parameter.device), mask.to(parameter.device))
-        return [row[: len(ids)] for row, ids in zip(features, tokens, strict=True)]
+            features = self.forward(*(one.to(parameter.device) for one in (input_ids, mask, behind)))
+        return [
+            torch.cat((row[:begin], row[begin + len(asked) :]))[: len(ids)] if asked else row[: len(ids)]
+            for row, ids, asked in zip(features, tokens, before, strict=True)
+        ]
 
     @property
     def model(self) -> Any:
@@ -227,14 +278,23 @@ class LanguageModelEncoder(TextEncoder):
     def reads(self) -> Any:
         return (self.chosen, self.longest, str(self.model.dtype))
 
-    def tokenize(self, text: str) -> tuple[list[int], Int[np.ndarray, "N 2"]]:
+    @property
+    def begin(self) -> int:
+        return len(self._begin)
+
+    def _before(self, question: str) -> list[int]:
+        return self.tokenizer(QUESTION.format(question), add_special_tokens=False)["input_ids"]
+
+    def tokenize(self, text: str, question: str = "") -> tuple[list[int], Int[np.ndarray, "N 2"]]:
         encoded = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
-        room = self.longest - len(self._begin)
+        room = self.longest - len(self._begin) - len(self.before(question))
         ids = [*self._begin, *encoded["input_ids"][:room]]
         return ids, np.asarray([(0, 0)] * len(self._begin) + encoded["offset_mapping"][:room]).reshape(-1, 2)
 
-    def forward(self, input_ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"]) -> Float[Tensor, "M N D"]:
-        """Features of passages, padded on the right."""
+    def forward(
+        self, input_ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"], behind: Bool[Tensor, "M N"] | None = None
+    ) -> Float[Tensor, "M N D"]:
+        """Features of passages, padded on the right; it tells a passage from the question before it by their words."""
         layers = [self._used[1][index] for index in self.chosen]
         inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
         return torch.cat(states_before(self.model.base_model, layers, inputs), -1)
@@ -273,9 +333,29 @@ class TransformersTextEncoder(TextEncoder):
     def model(self) -> Any:
         return self.whole.get_encoder() if getattr(self.whole.config, "is_encoder_decoder", False) else self.whole
 
-    def forward(self, input_ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"]) -> Float[Tensor, "M N D"]:
-        """Features of passages, padded on the right."""
-        return self.model(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
+    @property
+    def begin(self) -> int:
+        return self.tokenizer("a").sequence_ids(0).index(0)
+
+    def _before(self, question: str) -> list[int]:
+        pair = self.tokenizer(question, "a")
+        belongs = pair.sequence_ids(0)
+        return pair["input_ids"][belongs.index(0) : belongs.index(1)]
+
+    def forward(
+        self, input_ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"], behind: Bool[Tensor, "M N"] | None = None
+    ) -> Float[Tensor, "M N D"]:
+        """Features of passages, padded on the right.
+
+        Args:
+            input_ids: tokens.
+            mask: True where one is real.
+            behind: True where one stands behind a question: the second sentence of a pair, where the encoder knows two.
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": mask.long()}
+        if behind is not None and getattr(self.whole.config, "type_vocab_size", 0) > 1:
+            inputs["token_type_ids"] = behind.long()
+        return self.model(**inputs).last_hidden_state
 
     def save_pretrained(self, folder: str | Path) -> None:
         self.whole.save_pretrained(folder)

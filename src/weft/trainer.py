@@ -74,6 +74,7 @@ class Trainer:
         encoder = self.model.encoder(recipe.name)
         self.feed = Feed(recipe, self.processor, encoder, self.device, namer, self.model.with_names)
         self.weave = self.model.weave(recipe.name)
+        self.weave.config.reading = self.model.config.weaves[recipe.name]["reading"] = recipe.reading
         self.model.weaves.requires_grad_(False)
         self.weave.float().requires_grad_(True)
         for module in self.weave.modules():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,6 +28,9 @@ FEW_NAMES = 3.0
 """Where the sentinel of a copy gate starts that may copy a handful of names: together they have a share of a tenth."""
 Initial = Literal["identity", "self-attention"]
 """How fusion layers start: as exact identity, or as copies of their decoder layer's self-attention."""
+ReadingMode = Literal["once", "careful", "prompt"]
+"""How texts are read: as a memory that serves all questions, as one that is encoded with the question before each
+passage, or as a part of the prompt."""
 
 
 @dataclass
@@ -62,6 +65,11 @@ class WeaveConfig:
         refuses_at: probability that a question has no answer, from which on the model says so.
         refusal_temperature: what the log-odds of refusing are divided by, and
         refusal_bias: what is then added, so that they are those of a question without an answer.
+        reading: how its texts were read when it learned: ``"once"`` or ``"careful"``.
+        reading_by_task: the tasks (``"answer"``, ``"title"``, ``"summary"``) whose texts are read in another way unless
+            somebody asks for one, with that way: what measured best.
+        citing_heads: decoder layer and head of those heads of the language model whose attention says where in a prompt
+            an answer stands; all where there are none.
     """
 
     layers: list[int]
@@ -90,6 +98,20 @@ class WeaveConfig:
     refuses_at: float = 0.5
     refusal_temperature: float = 1.0
     refusal_bias: float = 0.0
+    reading: ReadingMode = "once"
+    reading_by_task: dict[str, ReadingMode] = field(default_factory=dict)
+    citing_heads: list[list[int]] = field(default_factory=list)
+
+    def reading_of(self, task: str, asked: ReadingMode | None = None) -> ReadingMode:
+        """How texts are read for a task: as asked, or else as measured best.
+
+        Raises:
+            WeftError: there is no such way.
+        """
+        found = asked or self.reading_by_task.get(task, self.reading)
+        if found not in get_args(ReadingMode):
+            raise WeftError(f"reading: {found!r} is no way to read texts; choose {', '.join(get_args(ReadingMode))}.")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""

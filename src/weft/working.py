@@ -34,6 +34,7 @@ from weft.pieces import End, Said
 from weft.rendering import Messages
 from weft.responding import ends_of, reading
 from weft.search import Prompt
+from weft.weaving import ReadingMode
 
 log = logging.getLogger("weft.engine")
 
@@ -83,6 +84,7 @@ class Job:
     sampling: Sampling
     grounded: bool
     deliver: Callable[[Said | End | BaseException], object]
+    reading: ReadingMode | None = None
     prompt: Prompt = field(default_factory=lambda: Prompt(()))
     confidence: float | None = None
     refused: bool = False
@@ -290,7 +292,8 @@ class Worker:
     def _prepare(self, job: Job) -> Iterator[None]:
         """Read what a conversation holds, portion by portion."""
         banned: Sequence[Sequence[int]] = ()
-        prompt = yield from reading(self.model, job.messages, self.top_memory)
+        longest = job.sampling.max_tokens
+        prompt = yield from reading(self.model, job.messages, self.top_memory, job.reading, longest)
         room = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         most = min(room or self.limits.tokens, self.limits.tokens)
         if len(prompt.tokens) + job.sampling.max_tokens > most:
@@ -299,7 +302,7 @@ class Worker:
                 f"{most} is the limit. Leave out earlier messages, or ask for a shorter reply."
             )
         job.prompt = prompt
-        if job.grounded:
+        if job.grounded and not prompt.quoted:  # the bare language model has not learned to tell
             job.confidence = confidence(self.model, job.prompt)
             job.refused = refuses(self.model, job.prompt, job.confidence)
             banned = without_refusing(self.model)["bad_words_ids"]

@@ -105,11 +105,12 @@ async def _replied(asked: _Asked, request: Request) -> Completion | _Stream:
     """All replies, or a stream that has begun."""
     service, body, streams = asked.service, asked.request, False
     client = f"{asked.owner}/{body.user or (request.client.host if request.client else '')}"
-    messages, grounded = asked.conversation.messages, asked.conversation.grounded
+    held = asked.conversation
     try:
         for index in range(body.n):
             sampling = _sampling(body, service.settings.reply_tokens, index)
-            asked.replies.append(service.engine.ask(messages, sampling, client=client, grounded=grounded))
+            options: dict[str, Any] = {"client": client, "grounded": held.grounded, "reading": held.reading}
+            asked.replies.append(service.engine.ask(held.messages, sampling, **options))
             asked.watches.append(service.metrics.watch())
         if not body.stream:
             return await while_there(request, _whole(asked))

@@ -16,6 +16,7 @@ from weft.server.knowledge import KnowledgeFolder
 from weft.server.pictures import Pictures
 from weft.server.schemas import ChatRequest, DocumentPart, ImagePart, MemoryPart, Message, TextPart
 from weft.server.settings import Settings
+from weft.weaving import ReadingMode
 
 log = logging.getLogger("weft.server")
 
@@ -60,10 +61,12 @@ class Conversation:
     Attributes:
         messages: as the engine takes them.
         grounded: whether it holds documents, in which an answer has to be.
+        reading: how they are read; None for what measured best.
     """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     grounded: bool = False
+    reading: ReadingMode | None = None
 
     @property
     def parts(self) -> list[Part]:
@@ -112,7 +115,7 @@ class Conversations:
             part for message in request.messages if not isinstance(message.content, str) for part in message.content
         ]
         self._check_pictures(sum(isinstance(part, ImagePart) for part in sent))  # before any is fetched or looked at
-        conversation = Conversation()
+        conversation = Conversation(reading=request.reading)
         for message in request.messages:
             conversation.messages.append(
                 {

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from weft.weaving import ReadingMode
+
 MAX_CHOICES = 8
 """Replies to one request."""
 MANY = 1000
@@ -128,6 +130,9 @@ class ChatRequest(_Given):
     user: str | None = Field(default=None, max_length=300)
     knowledge: str | None = Field(default=None, max_length=300, description="A knowledge base to answer from.")
     passages: int = Field(default=5, ge=1, le=16, description="Passages of it that are looked up.")
+    reading: ReadingMode | None = Field(
+        default=None, description="How documents are read; by default as measured best for the model."
+    )
     tools: list[Any] | None = Field(default=None, description="Not served.")
     functions: list[Any] | None = Field(default=None, description="Not served.")
     logit_bias: dict[str, float] | None = Field(default=None, description="Not served.")

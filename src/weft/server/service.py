@@ -60,7 +60,7 @@ class Service:
 
     async def read(self, conversation: Conversation) -> Prompt:
         """A conversation as it was read, again: a little at a time, so that others get on meanwhile."""
-        portions = reading(self.model, conversation.messages)
+        portions = reading(self.model, conversation.messages, mode=conversation.reading)
 
         def one_more(_: WeftModel) -> Prompt | None:
             try:
