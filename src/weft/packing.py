@@ -81,12 +81,10 @@ def pack(weight: Float[Tensor, "rows columns"], quantize: Quantize, dtype: torch
     """
     kind = _eight_bits if quantize == "int8" else _four_bits
     at_once = max(_BLOCK, _AT_ONCE // weight.shape[1] // _BLOCK * _BLOCK)
-    blocks = [kind(rows.float(), dtype) for rows in weight.split(at_once)]
-    weights, scales = (
-        torch.cat([block[part] for block in blocks], -2 if part and quantize == "int4" else 0) for part in (0, 1)
-    )
-    largest, lost = max(map(abs, map(float, weight.aminmax()))), max(block[2] for block in blocks)
-    return Packed(8 if quantize == "int8" else 4, weights, scales, lost / max(largest, 1e-12))
+    weights, scales, lost = zip(*(kind(rows.float(), dtype) for rows in weight.split(at_once)), strict=True)
+    largest, along = max(map(abs, map(float, weight.aminmax()))), 0 if quantize == "int8" else -2
+    error = max(lost) / max(largest, 1e-12)
+    return Packed(8 if quantize == "int8" else 4, torch.cat(weights), torch.cat(scales, along), error)
 
 
 def fits_exactly(matrix: torch.Tensor) -> bool:
