@@ -11,6 +11,7 @@ from peers import PROMPT, TOKENS, LlamaCpp
 from transformers import AutoModelForCausalLM, CompileConfig
 
 import weft
+from weft.decoder import TextCache
 from weft.memory import KeyValues, Placement, ReadMemory
 from weft.model import WeftModel
 from weft.parts import resolve
@@ -32,7 +33,7 @@ def speaker(
     model: WeftModel, quantize: Any = "auto", rows: int = 1, tokens: int = 0, *, compiled: bool = False
 ) -> Callable[[], float]:
     """Milliseconds that Weft's own decoder takes for a step of some rows, each with a memory of so many tokens."""
-    plain = PlainDecoder(model, quantize, narrow=model.plain.narrow)
+    plain = PlainDecoder(model, quantize, narrow=model.plain.narrow, file=model.plain.file)
     if compiled:
         plain.warm_up(rows, ["photos" if tokens else ""])
     decoder, weaves = plain.get(), plain.weaves()
@@ -44,6 +45,23 @@ def speaker(
         return seconds(lambda: search(decoder, weaves, prompts, beams=1, longest=longest, ends=()))
 
     return lambda: 1000 * (say(1 + TOKENS) - say(1)) / TOKENS
+
+
+def prompts(model: WeftModel, llama: LlamaCpp | None, repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds to the logits behind a prompt of one row: a short one, and one of some pages."""
+    decoder = model.plain.get()
+    assert decoder is not None
+    found = []
+    for tokens in (18, 495):
+        ids = torch.arange(100, 100 + tokens)[None]
+        sides = {
+            "Weft, as it loads": lambda ids=ids: (
+                1000 * seconds(lambda: decoder.logits(decoder(ids, TextCache(decoder, 1))))
+            )
+        }
+        peers = {} if llama is None else {"llama.cpp, four bits (Q4_1)": llama.prompt(tokens)}
+        found.append(compare(f"A prompt of {tokens} tokens", "ms", alternate(sides, repeats, peers)))
+    return found
 
 
 def generating(language_model: Any, rows: int = 1, **options: Any) -> Callable[[], float]:
@@ -65,7 +83,7 @@ def compiled(language_model: Any) -> Callable[[], float]:
 
 
 def decoding(llama: LlamaCpp | None, repeats: int) -> list[dict[str, Any]]:
-    """A token of one row, a step of eight, Weft's steps of some rows, and what a memory costs.
+    """A token of one row, a step of eight, prompts, Weft's steps of some rows, and what a memory costs.
 
     Where bfloat16 is emulated nobody would run transformers in it, and it has no row there.
     """
@@ -100,6 +118,7 @@ def decoding(llama: LlamaCpp | None, repeats: int) -> list[dict[str, Any]]:
     return [
         compare("A token of one row", "ms", alternate(one, repeats, one_peers)),
         compare("A step of eight rows", "ms", alternate(eight, repeats, eight_peers)),
+        *prompts(model, llama, repeats),
         compare(f"A step of {name}", "ms", steps),
         compare(f"Tokens of {name}", "tokens/s", rates, rate=True),
         compare(f"A token with a memory, {name}", "ms", alternate(memories, repeats)),

@@ -2,7 +2,7 @@
 
     python benchmarks/llama_steps.py FILE --rows 8 --threads 2 --prompt 16 --steps 64
 
-Prints a JSON object: milliseconds a step, and the process's memory at its peak in MB.
+Prints a JSON object: milliseconds for the prompt, and a step, and the process's memory at its peak in MB.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import resource
 import time
 
 import llama_cpp
+from memory_peak import peak
 
 
 class Rows:
@@ -46,6 +46,11 @@ class Rows:
         llama_cpp.llama_synchronize(self.context)
         self.length += len(tokens)
 
+    def forget(self) -> None:
+        """Begin all rows anew."""
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
+        self.length = 0
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,13 +61,16 @@ def main() -> None:
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     rows = Rows(options.file, options.rows, options.threads, options.prompt + options.steps)
-    rows.add(list(range(100, 100 + options.prompt)))
+    for _ in range(2):  # the first warms up
+        rows.forget()
+        started = time.perf_counter()
+        rows.add(list(range(100, 100 + options.prompt)))
+        prompt = 1000 * (time.perf_counter() - started)
     started = time.perf_counter()
     for number in range(options.steps):
         rows.add([200 + number])
     step = 1000 * (time.perf_counter() - started) / options.steps
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"step": step, "peak": peak}))
+    print(json.dumps({"prompt": prompt, "step": step, "peak": peak()}))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ class LlamaCpp:
     folder: Path
     threads: int
 
-    def measure(self, rows: int) -> dict[str, float]:
-        """Milliseconds a step of some rows, and memory at its peak in MB, both of a new process.
+    def measure(self, rows: int, prompt: int = PROMPT) -> dict[str, float]:
+        """Milliseconds for a prompt, and a step, of some rows, and memory at its peak in MB, all of a new process.
 
         Raises:
             RuntimeError: it isn't there, or can't run on this processor.
@@ -48,7 +48,7 @@ class LlamaCpp:
         if not files:
             raise RuntimeError(f"{self.folder} holds no language model; see the Makefile")
         script = Path(__file__).with_name("llama_steps.py")
-        sizes = {"rows": rows, "threads": self.threads, "prompt": PROMPT, "steps": TOKENS}
+        sizes = {"rows": rows, "threads": self.threads, "prompt": prompt, "steps": TOKENS}
         options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
         command = [str(self.folder / "bin" / "python"), str(script), str(files[0]), *options]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -61,6 +61,10 @@ class LlamaCpp:
     def step(self, rows: int) -> Callable[[], float]:
         """Something that runs and says how many milliseconds a step of some rows took."""
         return lambda: self.measure(rows)["step"]
+
+    def prompt(self, tokens: int) -> Callable[[], float]:
+        """The same for a prompt of so many tokens, of one row."""
+        return lambda: self.measure(1, tokens)["prompt"]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from weft.packing import GROUP, ROUNDING, pack
 from weft.plain import PlainDecoder, may_be_plain
 from weft.processing import WeftProcessor
 from weft.responding import respond
+from weft.tensor_file import TensorFile
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -188,6 +189,54 @@ def test_additions_to_the_language_model_are_not_left_out():
     assert not may_be_plain(woven("gpt2"))
 
 
+@torch.inference_mode()
+def test_a_decoder_over_a_file_is_that_over_its_tensors(tmp_path, monkeypatch):
+    """A prompt longer than those for which packed weights are faster, and a token; bit for bit."""
+    monkeypatch.setattr("weft.decoder.FEW", 8)
+    monkeypatch.setattr("weft.decoder.NATIVE", True)
+    base = language_model("llama", hidden_size=64, head_dim=16).to(torch.bfloat16)
+    base.save_pretrained(tmp_path)
+    config, ids = base.config.to_dict(), torch.randint(3, 99, (1, 20))
+    there, held = Decoder(config, TensorFile(tmp_path / "model.safetensors"), "int8"), decoder_of(base, "int8")
+    for part in ids.split([19, 1], 1):
+        assert torch.equal(there(part, TextCache(there, 1)), held(part, TextCache(held, 1)))
+
+
+def in_four_bits(model):
+    """A model whose language model loses nothing in four bits, as one that has a name."""
+    with torch.no_grad():
+        for name, parameter in model.language_model.named_parameters():
+            if parameter.ndim == 2 and "embed" not in name:
+                parameter.copy_(lies_on_levels(len(parameter), parameter.shape[1] // GROUP) * 0.02)
+    model.config.language_model = {"id": "a part", "sha256": "5" * 64}
+    return model
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_weights_on_disk_are_used_until_others_take_their_place(tmp_path, monkeypatch, native):
+    monkeypatch.setenv("WEFT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("weft.making.multiplies_bfloat16", lambda device: native)
+    model, picture = in_four_bits(quantizable()), Image.new("RGB", (24, 24), "red")
+    model.save_pretrained(tmp_path / "saved", merge=True)
+    expected = model.language_model.state_dict()
+    told = []
+    for _ in range(2):
+        loaded = weft.load(tmp_path / "saved")
+        assert loaded.plain.get().quantize == "int4"
+        told.append(loaded.caption(picture, beams=1).log_probability)
+        assert loaded.dtype == (torch.bfloat16 if native else torch.float32)
+        for name, tensor in loaded.language_model.state_dict().items():
+            assert torch.equal(tensor, expected[name].to(tensor.dtype))
+    assert told[0] == told[1]
+    kept = sorted(file.parent.name for file in (tmp_path / "home").glob("*/*.safetensors"))
+    assert kept == (["packed"] if native else ["float32", "packed"])
+    before = loaded.plain.get()
+    with torch.no_grad():
+        loaded.language_model.model.layers[0].mlp.down_proj.weight.mul_(2)
+    assert loaded.plain.get() is not before
+    assert loaded.caption(picture, beams=1).log_probability != told[0]
+
+
 def test_changed_weights_are_noticed():
     model = woven("llama")
     before = model.plain.get()
@@ -279,6 +328,20 @@ def test_packed_fusion_layer_computes_what_the_layer_does(feed_forward, kv_heads
     torch.testing.assert_close(expected, alone, atol=0.02, rtol=0.02)
     found = PackedFusion(layer).forward_each(hidden, memories, [2, 1], [None, None])
     assert (found - expected).norm() < 0.03 * (expected - hidden).norm()
+
+
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_what_a_row_finds_does_not_depend_on_the_others(kv_heads):
+    """Memories of the same size are looked at together, others apart; rows that share one, too."""
+    layer = fusion_layer(32, kv_heads)
+    packed = PackedFusion(layer)
+    sizes, counts = (81, 81, 9, 600, 81, 600), (1, 1, 1, 1, 2, 1)
+    memories = [layer.read(torch.randn(1, tokens, 32).bfloat16()) for tokens in sizes]
+    hidden = torch.randn(sum(counts), 1, 64).bfloat16()
+    found = packed.forward_each(hidden, memories, counts, [None] * 6)
+    parts = zip(hidden.split(counts), memories, counts, strict=True)
+    alone = [packed.forward_each(own, [memory], [count], [None]) for own, memory, count in parts]
+    assert torch.equal(found, torch.cat(alone))
 
 
 def test_packed_fusion_layer_leaves_to_the_layer_what_it_does_not_do(monkeypatch):

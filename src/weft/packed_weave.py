@@ -27,6 +27,8 @@ from weft.weaving import Weave, WeaveConfig
 
 MANY_KEYS = 2048
 """Keys from which on two products are faster for a few queries than PyTorch's fused attention."""
+STACKED = 512
+"""Tokens up to which memories are copied to lie together; looking at longer ones takes longer than a call."""
 
 
 class PackedFusion:
@@ -56,19 +58,32 @@ class PackedFusion:
         memories: Sequence[KeyValues],
         counts: Sequence[int],
         visible: Sequence[Bool[Tensor, "1 T S"] | None],
+        stacks: Stacks | None = None,
     ) -> Float[Tensor, "R T H"]:
-        """As :meth:`weft.fusion.GatedCrossAttention.forward_each`."""
-        partial = any(sees is not None or one.mask is not None for sees, one in zip(visible, memories, strict=True))
-        if hidden.shape[1] > 1 or len(hidden) > FEW or partial:
+        """As :meth:`weft.fusion.GatedCrossAttention.forward_each`.
+
+        Args:
+            hidden: hidden states.
+            memories: what the rows look at.
+            counts: how many neighbouring rows look at each.
+            visible: what they may look at.
+            stacks: the memories as they lie together, made here if need be.
+        """
+        if not self.takes(hidden, memories, visible):
             return self.layer.forward_each(hidden, memories, counts, visible)
         if len(memories) == 1:
             return self.step(hidden, lambda queries: find(queries, memories[0]))
+        return self.step(hidden, (stacks or Stacks(memories, counts)).find)
 
-        def each(queries: Tensor) -> Tensor:
-            parts = zip(queries.split(counts), memories, strict=True)
-            return torch.cat([find(own, memory) for own, memory in parts])
-
-        return self.step(hidden, each)
+    def takes(
+        self,
+        hidden: Float[Tensor, "R T H"],
+        memories: Sequence[KeyValues],
+        visible: Sequence[Bool[Tensor, "1 T S"] | None],
+    ) -> bool:
+        """Whether it computes this itself: one token of each of a few rows, which see all of their memories."""
+        partial = any(sees is not None or one.mask is not None for sees, one in zip(visible, memories, strict=True))
+        return hidden.shape[1] == 1 and len(hidden) <= FEW and not partial
 
     def step(self, hidden: Float[Tensor, "R 1 H"], looking: Callable[[Tensor], Tensor]) -> Float[Tensor, "R 1 H"]:
         """One token of each row.
@@ -139,16 +154,58 @@ def _norm(norm: RMSNorm) -> Norm:
     return Norm(norm.weight.to(torch.bfloat16), norm.eps)
 
 
+class Stacks:
+    """Memories of several texts, short ones of the same size side by side, so that one call looks at all of them.
+
+    What a row finds is the same, bit for bit, whichever rows are beside it.
+
+    Args:
+        memories: one item each.
+        counts: how many neighbouring rows look at each.
+    """
+
+    def __init__(self, memories: Sequence[KeyValues], counts: Sequence[int]) -> None:
+        alike: dict[tuple[int, ...], list[tuple[Tensor, KeyValues]]] = {}
+        rows = torch.arange(sum(counts)).split(list(counts))
+        for place, (own, memory) in enumerate(zip(rows, memories, strict=True)):
+            tokens = memory.keys.shape[2]
+            alone = len(own) > 1 or tokens > STACKED or memory.items is not None
+            alike.setdefault((tokens, place) if alone else (tokens,), []).append((own, memory))
+        self._stacks = [
+            (torch.cat([own for own, _ in stack]), _stacked([memory for _, memory in stack]))
+            for stack in alike.values()
+        ]
+
+    def find(self, queries: Float[Tensor, "R heads width"]) -> Float[Tensor, "R inner"]:
+        """What the rows find, each in its own memory."""
+        if len(self._stacks) == 1:
+            return find(queries, self._stacks[0][1])
+        found = queries.new_empty(len(queries), queries.shape[1] * queries.shape[2])
+        for rows, memory in self._stacks:
+            found[rows] = find(queries[rows], memory)
+        return found
+
+
+def _stacked(memories: Sequence[KeyValues]) -> KeyValues:
+    if len(memories) == 1:
+        return memories[0]
+    return KeyValues(torch.cat([one.keys for one in memories]), torch.cat([one.values for one in memories]))
+
+
 def find(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Tensor, "R inner"]:
-    """What rows that share a memory find there; query heads that share keys ask as if they were tokens."""
+    """What rows find in a memory that they share, or each in its own item of it.
+
+    Query heads that share keys ask as if they were tokens.
+    """
     if queries.dtype != memory.keys.dtype:
         return find(queries.to(memory.keys.dtype), memory).to(queries.dtype)
     if memory.items is not None:
         return look(queries.transpose(0, 1)[None], memory)[0].transpose(0, 1).flatten(1)
     rows, heads, width = queries.shape
     kv_heads = memory.keys.shape[1]
-    if rows == 1:
-        asking = queries.view(1, kv_heads, -1, width)
+    apart = memory.keys.shape[0] == rows
+    if apart:
+        asking = queries.view(rows, kv_heads, -1, width)
     else:
         asking = queries.view(rows, kv_heads, -1, width).transpose(0, 1).flatten(1, 2)[None]
     if memory.keys.shape[2] < MANY_KEYS:
@@ -156,8 +213,8 @@ def find(queries: Float[Tensor, "R heads width"], memory: KeyValues) -> Float[Te
     else:
         scores = (asking @ memory.keys.mT).float().mul_(1 / math.sqrt(width)).softmax(-1)
         found = scores.to(memory.values.dtype) @ memory.values
-    if rows == 1:
-        return found.reshape(1, -1)
+    if apart:
+        return found.reshape(rows, -1)
     return found.view(kv_heads, rows, heads // kv_heads, width).transpose(0, 1).reshape(rows, -1)
 
 

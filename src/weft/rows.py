@@ -1,14 +1,14 @@
 """What rows that decode side by side read: each its own memories, which are looked at where they are.
 
 A :class:`Reading` is one text's memories, and how many rows continue it (beams share one copy). :class:`Rows` lets a
-batch of such rows look at them: projections are computed for all rows at once, and only attention goes text by text,
-so that texts with different memories, several or none, share a batch and nothing is copied to make them fit.
+batch of such rows look at them: projections are computed for all rows at once, and only attention goes memory by
+memory (short ones of the same size together), so that texts with different memories, several or none, share a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 import torch
@@ -18,8 +18,7 @@ from torch import Tensor
 from weft.batch import BatchMemory
 from weft.decoder import TextCache
 from weft.joint import JointFusion
-from weft.memory import KeyValues
-from weft.packed_weave import PackedJointFusion, PackedWeave
+from weft.packed_weave import PackedFusion, PackedJointFusion, PackedWeave, Stacks
 from weft.row_texts import RowTexts
 from weft.weaving import Weave
 
@@ -54,6 +53,21 @@ class _Looking:
     visible: list[Bool[Tensor, "1 T S"] | None]
     rows: Int[Tensor, " R"] | None
     texts: RowTexts | None
+    _stacks: dict[int, Stacks] = field(default_factory=dict)
+
+    def fused(self, index: int, hidden: Float[Tensor, "R T H"]) -> Float[Tensor, "R T H"]:
+        """Hidden states of these rows behind one of the weave's fusion layers."""
+        fusion, read = self.weave.fusion(index), [memory.layers[index] for memory in self.memories]
+        hidden = hidden.to(fusion.q_proj.weight.dtype)
+        given = hidden, read, self.counts, self.visible
+        if self.texts is not None:
+            joint = cast("JointFusion | PackedJointFusion", fusion)
+            return joint.forward_each(*given, self.texts.at(index, hidden.shape[1]))
+        if not isinstance(fusion, PackedFusion) or len(read) == 1 or not fusion.takes(hidden, read, self.visible):
+            return fusion.forward_each(*given)
+        if index not in self._stacks:  # kept, since rows stay together for many words
+            self._stacks[index] = Stacks(read, self.counts)
+        return fusion.forward_each(*given, self._stacks[index])
 
 
 class Shared(NamedTuple):
@@ -136,16 +150,8 @@ class Rows:
     def look(self, layer: int, hidden: Float[Tensor, "B T H"]) -> Float[Tensor, "B T H"]:
         """Hidden states in front of a decoder layer, the rows that read something there having looked at it."""
         for looking, index in self._at[layer]:
-            fusion = looking.weave.fusion(index)
             part = hidden if looking.rows is None else hidden[looking.rows]
-            read: list[KeyValues] = [memory.layers[index] for memory in looking.memories]
-            part = part.to(fusion.q_proj.weight.dtype)
-            given = (part, read, looking.counts, looking.visible)
-            if looking.texts is None:
-                fused = fusion.forward_each(*given).to(hidden.dtype)
-            else:
-                joint = cast("JointFusion | PackedJointFusion", fusion)
-                fused = joint.forward_each(*given, looking.texts.at(index, hidden.shape[1])).to(hidden.dtype)
+            fused = looking.fused(index, part).to(hidden.dtype)
             hidden = fused if looking.rows is None else hidden.index_copy(0, looking.rows, fused)
         return hidden
 
