@@ -49,7 +49,7 @@ def pull(
 
 
 def info(as_json: Json = False) -> None:
-    """Tell versions, where the frozen parts lie, and what computes.
+    """Tell versions, where the frozen parts lie, what computes, and under which terms all of it may be used.
 
     **Example**
 
@@ -60,7 +60,8 @@ def info(as_json: Json = False) -> None:
     import torch
 
     from weft.parts import PARTS, locate, weft_home
-    from weft.shipped import SHIPPED
+    from weft.shipped import SHIPPED, shipped
+    from weft.terms import CODE, terms_of
 
     facts: dict[str, Any] = {"weft": weft.__version__, "python": platform.python_version()}
     facts |= {name: installed(name) for name in ("torch", "transformers")}
@@ -68,8 +69,11 @@ def info(as_json: Json = False) -> None:
     facts["home"] = str(weft_home())
     facts["parts"] = {id: str(locate(id)) if locate(id) else None for id in PARTS}
     facts["models"] = list(SHIPPED)
+    terms = {name: terms_of(shipped(name)) for name in SHIPPED}
+    of_parts = {id: part.licence for id, part in PARTS.items()}
     if as_json:
-        typer.echo(json.dumps(facts))
+        told = {name: {"license": one.licence, "data": one.data} for name, one in terms.items()}
+        typer.echo(json.dumps(facts | {"terms": {"code": CODE, "parts": of_parts, "models": told}}))
         return
     for name, value in facts.items():
         if name == "parts":
@@ -77,3 +81,5 @@ def info(as_json: Json = False) -> None:
                 typer.echo(f"part {id}: {path or f'not here; weft pull {id}'}")
         else:
             typer.echo(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+    for name, one in {"the code": CODE, **of_parts, **terms}.items():
+        typer.echo(f"terms of {name}: {one}")
