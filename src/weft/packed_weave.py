@@ -126,11 +126,12 @@ class PackedJointFusion(PackedFusion):
         memories: Sequence[KeyValues],
         counts: Sequence[int],
         visible: Sequence[Bool[Tensor, "1 T S"] | None],
+        stacks: Stacks | None = None,
         texts: Texts | None = None,
     ) -> Float[Tensor, "R T H"]:
         """As :meth:`weft.joint.JointFusion.forward_each`."""
         if texts is None:
-            return super().forward_each(hidden, memories, counts, visible)
+            return super().forward_each(hidden, memories, counts, visible, stacks)
         partial = any(sees is not None or one.items is not None for sees, one in zip(visible, memories, strict=True))
         if hidden.shape[1] > 1 or len(hidden) > FEW or partial:
             return self.joint.forward_each(hidden, memories, counts, visible, texts)

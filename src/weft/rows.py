@@ -62,7 +62,7 @@ class _Looking:
         given = hidden, read, self.counts, self.visible
         if self.texts is not None:
             joint = cast("JointFusion | PackedJointFusion", fusion)
-            return joint.forward_each(*given, self.texts.at(index, hidden.shape[1]))
+            return joint.forward_each(*given, texts=self.texts.at(index, hidden.shape[1]))
         if not isinstance(fusion, PackedFusion) or len(read) == 1 or not fusion.takes(hidden, read, self.visible):
             return fusion.forward_each(*given)
         if index not in self._stacks:  # kept, since rows stay together for many words
