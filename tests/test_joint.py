@@ -505,6 +505,10 @@ def test_text_that_was_kept_nowhere_is_missed():
     placed = [model.place(model.read(memory()), Placement.of(ROWS))]
     with pytest.raises(WeftError, match="use_cache=False"):
         model(input_ids=IDS, memories=placed, columns=torch.arange(3, 12), use_cache=False)
+    cache = model(input_ids=IDS[:, :6], memories=placed).cache
+    model(input_ids=IDS[:, 6:7], cache=cache)
+    with pytest.raises(WeftError, match="with every part"):
+        model(input_ids=IDS[:, 7:], memories=placed, cache=cache)
 
 
 def recipe(world, out, **changes) -> Recipe:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, StaticLayer
+from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
 from weft.batch import BatchMemory
 from weft.errors import WeftError
@@ -24,11 +24,11 @@ from weft.joint import JointFusion, TextKeys
 
 
 class _Kept(DynamicLayer):
-    """Keys and values of the text, as one joint fusion layer reads it; those of the last columns, if not of all."""
+    """Keys and values of the text, as one joint fusion layer reads it, from the column ``begin`` on."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, begin: int) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.begin = name, begin
 
 
 class _KeptStatic(StaticLayer):
@@ -36,7 +36,7 @@ class _KeptStatic(StaticLayer):
 
     def __init__(self, name: str, max_cache_len: int) -> None:
         super().__init__(max_cache_len)
-        self.name = name
+        self.name, self.begin = name, 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class Text:
                 now is added to that.
 
         Raises:
-            WeftError: earlier text is nowhere to be found, or the cache has no room for it.
+            WeftError: earlier text is nowhere to be found, or only a part of it, or the cache has no place for it.
         """
         rows = None if memory.rows is None else memory.rows.to(hidden.device)
         positions = self._positions(len(hidden), hidden.device)
@@ -96,10 +96,11 @@ class Text:
             reading = reading.to(layer.q_proj.weight.dtype)
         rotation = layer.rotation(positions)
         keys, values = layer.read_text(reading, rotation)
-        cache = next((one for one in given if isinstance(one, Cache)), None)
-        kept = None if cache is None else self._kept(cache, name)
-        if kept is not None:
+        cache, begin = next((one for one in given if isinstance(one, Cache)), None), 0
+        if cache is not None:
+            kept = self._kept(cache, name)
             keys, values = kept.update(_spread(keys, rows, len(hidden)), _spread(values, rows, len(hidden)))
+            begin = kept.begin
             if rows is not None:
                 keys, values = keys[rows], values[rows]
         elif not torch.compiler.is_compiling() and int(self.columns[0]) > 0:
@@ -107,20 +108,26 @@ class Text:
                 "A joint weave looks at the text since the picture, which this language model does not keep in a cache "
                 "of transformers; give use_cache=False."
             )
-        visible = self._visible(memory, rows, keys, static=isinstance(kept, StaticLayer))
-        return TextKeys(keys, values, visible, rotation)
+        return TextKeys(keys, values, self._visible(memory, rows, keys, begin), rotation)
 
-    def _kept(self, cache: Cache, name: str) -> CacheLayerMixin:
+    def _kept(self, cache: Cache, name: str) -> _Kept | _KeptStatic:
         """The layer of a cache that keeps the text for a joint fusion layer; added when it is first asked for."""
         for layer in cache.layers:
-            if isinstance(layer, (_Kept, _KeptStatic)) and layer.name == name:
+            if isinstance(layer, _KeptStatic) and layer.name == name:
+                return layer
+            if isinstance(layer, _Kept) and layer.name == name:
+                if not torch.compiler.is_compiling() and layer.begin + layer.get_seq_length() != int(self.columns[0]):
+                    raise WeftError(
+                        "Some of the text in the cache was computed without the memories of its joint weave; give them "
+                        "with every part of the text."
+                    )
                 return layer
         while cache.layer_class_to_replicate is not None and len(cache.layers) < self.depth:
             cache.layers.append(cache.layer_class_to_replicate())  # so that ours comes behind the language model's own
         static = [layer for layer in cache.layers if isinstance(layer, StaticLayer)]
         if any(layer.is_sliding for layer in static):
             raise WeftError("A joint weave needs a cache in which nothing slides; leave out cache_implementation.")
-        made = _KeptStatic(name, static[0].max_cache_len) if static else _Kept(name)
+        made = _KeptStatic(name, static[0].max_cache_len) if static else _Kept(name, int(self.columns[0]))
         cache.layers.append(made)
         return made
 
@@ -133,23 +140,22 @@ class Text:
         memory: BatchMemory,
         rows: Int[Tensor, " R"] | None,
         keys: Float[Tensor, "R kv_heads N head_dim"],
-        static: bool,
+        begin: int,
     ) -> Bool[Tensor, "R T N"]:
-        """True where a token may look at another: at those before it, from its row's first picture or passage on."""
-        device, held, mask = keys.device, keys.shape[2], self.mask
-        columns = self.columns.to(device)
-        places = torch.arange(held, device=device)
-        if not static:
-            places = places + columns[-1] + 1 - held
+        """True where a token may look at another: at those before it, from its row's first picture or passage on.
+
+        ``begin`` is the column of the first key.
+        """
+        device, end, mask = keys.device, begin + keys.shape[2], self.mask
+        places = torch.arange(begin, end, device=device)
         seen = places >= memory.since(self.columns).to(device)[..., None]
         if mask is not None and mask.ndim == 4:
-            open_ = (mask if mask.dtype == torch.bool else mask >= 0)[:, 0, :, -held:].to(device)
-            return seen & (open_ if rows is None or len(open_) == 1 else open_[rows])
-        seen = seen & (places <= columns[:, None])
+            allowed = (mask if mask.dtype == torch.bool else mask >= 0)[:, 0, :, begin:end].to(device)
+            return seen & (allowed if rows is None or len(allowed) == 1 else allowed[rows])
+        seen = seen & (places <= self.columns.to(device)[:, None])
         if mask is None:
             return seen
-        real = mask.to(device).bool()
-        real = F.pad(real, (0, held - real.shape[1])) if static else real[:, -held:]
+        real = F.pad(mask.to(device).bool(), (0, max(0, end - mask.shape[1])))[:, begin:end]
         return seen & (real if rows is None or len(real) == 1 else real[rows])[:, None]
 
 
