@@ -297,8 +297,11 @@ def test_memory_of_nothing_is_refused(client, body):
     assert response.status_code == 400 and response.json()["error"]["message"]
 
 
-def test_citations_stand_where_they_say(client):
-    found = complete(client, **asked("fox snow", DOCUMENT))
+@pytest.mark.parametrize("reading", ["once", "careful", "prompt"])
+def test_citations_stand_where_they_say(client, model, reading):
+    found = complete(client, **asked("fox snow", DOCUMENT, reading=reading))
+    message = {"role": "user", "content": [{"type": "document", "text": STORY}, {"type": "text", "text": "fox snow"}]}
+    assert found["usage"]["prompt_tokens"] == len(prompt_of(model, [message], mode=reading).tokens)
     citations = found["choices"][0]["message"]["citations"]
     assert citations and sum(one["weight"] for one in citations) == pytest.approx(1, abs=0.01)
     assert [one["weight"] for one in citations] == sorted((one["weight"] for one in citations), reverse=True)
@@ -310,7 +313,8 @@ def test_citations_stand_where_they_say(client):
         assert sum(one["share"] for one in passage["sentences"]) == pytest.approx(passage["share"], abs=0.02)
     opened = client.get(f"/v1/explanations/{found['id']}/documents/{citations[0]['document']}").json()
     assert opened["text"] == STORY and opened["text"][opened["start"] : opened["end"]] == citations[0]["quote"]
-    assert events(client, asked("fox snow", DOCUMENT))[-1]["choices"][0]["delta"]["citations"] == citations
+    streamed = asked("fox snow", DOCUMENT, reading=reading)
+    assert events(client, streamed)[-1]["choices"][0]["delta"]["citations"] == citations
 
 
 def test_knowledge_base_is_asked_by_name_and_its_documents_open(client):
