@@ -37,6 +37,11 @@ AGREEMENT = 0.05
 class Ablation(Protocol):
     """A text after a prompt, to be scored without some of what the prompt reads."""
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that are computed for each row."""
+        ...
+
     def score(self, gone: Bool[Tensor, "R S"]) -> Float[Tensor, "R T"]:
         """Log-probability (natural) of each token of the text, in each row.
 
@@ -85,6 +90,11 @@ class PlainAblation:
         self.hidden = self._run(range(first), after, self.cache, ())
         self.upper = range(first, layers)
 
+    @property
+    def tokens(self) -> int:
+        """See :class:`Ablation`."""
+        return self.hidden.shape[1]
+
     def score(self, gone: Bool[Tensor, "R S"]) -> Float[Tensor, "R T"]:
         """See :class:`Ablation`."""
         rows = len(gone)
@@ -115,7 +125,9 @@ class PlainAblation:
 class _Reader:
     """What rows read, all of them the same memories; a :class:`weft.decoder.Reader`."""
 
-    def __init__(self, weaves: Mapping[str, Weave], memories: Sequence[BatchMemory], columns: Int[Tensor, " T"]) -> None:
+    def __init__(
+        self, weaves: Mapping[str, Weave], memories: Sequence[BatchMemory], columns: Int[Tensor, " T"]
+    ) -> None:
         self._at: dict[int, list[Any]] = {}
         for memory in memories:
             weave, visible = weaves[memory.weave], memory.visible(columns)
@@ -135,12 +147,17 @@ class TransformersAblation:
     def __init__(self, model: WeftModel, prompt: Prompt, answer: Sequence[int], place: int) -> None:
         self.model, self.memories, self.place = model, prompt.memories, place
         self.answer = torch.tensor(list(answer), device=model.device)
-        self.tokens = torch.tensor([[*prompt.tokens, *answer[:-1]]], device=model.device)
+        self.ids = torch.tensor([[*prompt.tokens, *answer[:-1]]], device=model.device)
         first = first_layer(model.weave(memory.weave) for memory in prompt.memories)
         self.lower = decoder_layers(model.language_model)[:first]
         with recorded(self.lower) as self.outputs:
             whole = self._score(prompt.memories, 1)
         self.skips = len(self.outputs) == len(self.lower) > 0 and self._can_skip(whole)
+
+    @property
+    def tokens(self) -> int:
+        """See :class:`Ablation`."""
+        return self.ids.shape[1]
 
     def score(self, gone: Bool[Tensor, "R S"]) -> Float[Tensor, "R T"]:
         """See :class:`Ablation`."""
@@ -151,9 +168,8 @@ class TransformersAblation:
             return self._score(memories, len(gone))
 
     def _score(self, memories: Sequence[BatchMemory], rows: int) -> Float[Tensor, "R T"]:
-        tokens = self.tokens.expand(rows, -1)
         options = last_logits(self.model, len(self.answer))
-        logits = self.model(input_ids=tokens, memories=memories, use_cache=False, **options).logits
+        logits = self.model(input_ids=self.ids.expand(rows, -1), memories=memories, use_cache=False, **options).logits
         return _of_tokens(logits[:, -len(self.answer) :], self.answer)
 
     def _can_skip(self, whole: Float[Tensor, "1 T"]) -> bool:

@@ -32,6 +32,7 @@ PORTION = 4
 """Pictures or passages of a conversation that are read at once."""
 
 Thing = TypeVar("Thing")
+Result = TypeVar("Result")
 Held = Sequence[tuple[int, int]]
 """Items of a memory that a prompt holds, each with the token of the prompt from which on it may be seen."""
 
@@ -149,10 +150,14 @@ def prompt_of(model: WeftModel, messages: Messages, top_memory: int | None = Non
         PictureError: a picture can't be read.
         WeftError: the model has no processor, or no weave that reads what a message holds.
     """
-    begun = reading(model, messages, top_memory)
+    return at_once(reading(model, messages, top_memory))
+
+
+def at_once(portions: Generator[None, None, Result]) -> Result:
+    """The result of work that stops after each of its portions, for whoever has nothing to do meanwhile."""
     while True:
         try:
-            next(begun)
+            next(portions)
         except StopIteration as done:
             return done.value
 
