@@ -23,7 +23,7 @@ runner = CliRunner()
 class Said:
     def __init__(self, name, size):
         self.text, self.log_probability, self.words = f"a picture of {size[0]} pixels", -1.5, ("a", "picture")
-        self.name = name
+        self.name, self.matters = name, (False, True)
 
     def sheet(self):
         return Image.new("RGB", (2, 2))
@@ -32,8 +32,11 @@ class Said:
 class Model:
     """Says how wide a picture is; reads it as the real one does."""
 
+    explained: list = []  # noqa: RUF012
+
     def caption(self, source, *, beams, explain):
         assert beams >= 1
+        self.explained.append(explain)
         return Said(picture_name(source), load_image(source).size)
 
     title = caption
@@ -88,6 +91,16 @@ def test_explanation_is_written(folder, tmp_path):
     assert Image.open(tmp_path / "new" / "sheet.png").size == (2, 2)
     runner.invoke(app, ["caption", str(folder), "--explain", str(tmp_path / "sheets")])
     assert sorted(file.name for file in (tmp_path / "sheets").iterdir()) == ["3.png", "5.png"]
+
+
+def test_explanation_may_be_the_sketch_by_attention(folder, tmp_path):
+    Model.explained.clear()
+    picture, sheet = str(folder / "3.png"), str(tmp_path / "sheet.png")
+    runner.invoke(app, ["caption", picture, "--sketch"])
+    runner.invoke(app, ["caption", picture, "--explain", sheet, "--sketch"])
+    result = runner.invoke(app, ["caption", picture, "--explain", sheet, "--json"])
+    assert Model.explained == [False, "sketch", True]
+    assert json.loads(result.output)["matters"] == [False, True]
 
 
 def test_broken_file_is_reported_and_the_rest_goes_on(folder, monkeypatch, capsys):

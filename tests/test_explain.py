@@ -1,4 +1,4 @@
-"""Seeing: what words looked at, as arrays and pictures, and whether it mattered."""
+"""Seeing: what words need or looked at, as arrays and pictures, and whether the pictures tell the truth."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from devices import DEVICE
 from PIL import Image
 from woven import tokenizer, woven
 
+from weft.deletion import faithfulness
 from weft.errors import PictureError, WeftError
-from weft.explain import Seen, faithfulness, look
+from weft.explain import Seen, look, needed
 from weft.memory import Memory, Picture, Placement
+from weft.occlusion import MATTERS
 from weft.processing import WeftProcessor
 from weft.tasks import CAPTION
 
@@ -82,6 +84,53 @@ def test_heat_lies_where_the_patch_is():
     assert shown[:20, 40:].mean() > 2 * shown[20:, :20].mean()
 
 
+def test_words_to_which_no_region_matters_are_not_lit():
+    rectangles = np.array([[x * 20, y * 20, x * 20 + 20, y * 20 + 20] for y in range(2) for x in range(3)], float)
+    weights = np.array([[0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]], np.float32)
+    falls = np.array([[0, 0, 2, 0, 0, -1], [0.1, 0, 0, -0.2, 0, 0]])
+    greatest = np.array([MATTERS + 0.01, MATTERS - 0.01])
+    seen = Seen(("cat", "the"), weights, Picture((60, 40), rectangles), PICTURE, falls, greatest)
+    assert seen.matters == (True, False)
+    assert not seen.map("the").any()
+    dark = np.asarray(seen.heatmap("the"), float)
+    np.testing.assert_allclose(dark, 0.35 * np.asarray(PICTURE, float), atol=1)
+    labels = np.asarray(seen.sheet(tile=60))[6:32]  # words stand in the first rows, a tile each
+    _, cat, the = np.split(labels[:, 6:204], 3, axis=1)
+    assert cat.min() < 50 and 100 < the.min() < 200
+    sketch = Seen(("cat", "the"), weights, Picture((60, 40), rectangles), PICTURE)
+    assert sketch.matters == (True, True)
+
+
+def test_what_a_word_needs_is_what_it_is_less_likely_without(model):
+    read, prompt = model.read(PICTURE), [5, 6, 7]
+    answer = [ord(letter) for letter in "ab cd ef"]
+    seen = needed(model, read, prompt, 1, answer, PICTURE)
+    assert seen.words == ("ab", "cd", "ef")
+    lit = np.array(seen.matters)
+    assert lit.any()
+    np.testing.assert_allclose(seen.weights.sum(1), lit, atol=1e-5)
+    positive = seen.falls.clip(min=0)
+    np.testing.assert_allclose(seen.weights[lit], (positive / positive.sum(1, keepdims=True))[lit], atol=1e-5)
+    assert (seen.greatest[lit] > MATTERS).all() and (seen.greatest[~lit] <= MATTERS).all()
+
+
+def test_text_without_words_needs_nothing(model):
+    seen = needed(model, model.read(PICTURE), [5, 6, 7], 1, [], PICTURE)
+    assert seen.words == () and seen.weights.shape == (0, 9)
+    seen.sheet()
+
+
+def test_explanation_is_by_occlusion_or_as_a_sketch_by_attention(model, photo):
+    options = {"beams": 1, "max_new_tokens": 6}
+    whole, sketch = (model.caption(photo, explain=explain, **options) for explain in (True, "sketch"))
+    assert whole.text == sketch.text and whole.words == sketch.words
+    assert len(whole.matters) == len(whole.words) and all(sketch.matters)
+    assert whole.seen.falls is not None and sketch.seen.falls is None
+    assert not np.allclose(whole.seen.weights, sketch.seen.weights)
+    with pytest.raises(WeftError, match="'sketch'"):
+        model.caption(photo, explain="attention")
+
+
 def test_caption_shows_a_tile_for_each_word(model, tmp_path, photo):
     caption = model.caption(photo, beams=1, explain=True, max_new_tokens=5)
     assert caption.name == str(photo)
@@ -128,18 +177,20 @@ def test_broken_picture_is_refused_by_name(model, tmp_path):
         model.caption(tmp_path / "bad.jpg")
 
 
-def test_faithfulness_is_the_drop_without_the_patches_a_word_looked_at_most(model):
+@pytest.mark.parametrize("by", ["occlusion", "sketch"])
+def test_faithfulness_is_the_drop_without_the_patches_that_are_lit_most(model, by):
     text = "ab cd"
-    measured = faithfulness(model, PICTURE, text, patches=3, draws=5)
+    measured = faithfulness(model, PICTURE, text, by=by, patches=3, draws=5)
     assert measured.words == ("ab", "cd")
     memory = model.encode(PICTURE)
     content = [{"type": "image", "image": PICTURE}, {"type": "text", "text": CAPTION}]
     rendered = model.processor.render([{"role": "user", "content": content}], add_generation_prompt=True)
     prompt, (column,), _ = model.processor.tokenize(rendered)
     answer = [ord(letter) for letter in text]
-    weights = look(model, model.read(memory), prompt, column, answer, PICTURE).of("ab")
+    seen = (needed if by == "occlusion" else look)(model, model.read(memory), prompt, column, answer, PICTURE)
+    assert measured.matters == seen.matters
     mask = torch.ones(1, 9, dtype=torch.bool)
-    mask[0, np.argsort(weights)[-3:].copy()] = False
+    mask[0, np.argsort(-(seen.falls if by == "occlusion" else seen.weights)[0], kind="stable")[:3].copy()] = False
 
     def chance(memory):
         placed = [model.place(model.read(memory), Placement.of([[(0, column)]]))]
@@ -153,12 +204,19 @@ def test_faithfulness_is_the_drop_without_the_patches_a_word_looked_at_most(mode
     changed = Memory(torch.where(mask[..., None].to(DEVICE), memory.features, 9.0), memory.sources, mask)
     assert chance(changed) == pytest.approx(chance(masked), abs=1e-4)
     assert measured.gain == pytest.approx(np.mean(measured.looked_at) - np.mean(measured.random))
-    assert faithfulness(model, PICTURE, text, patches=3, draws=5) == measured
+    assert measured.gain_over_regions == pytest.approx(np.mean(measured.looked_at) - np.mean(measured.regions))
+    assert faithfulness(model, PICTURE, text, by=by, patches=3, draws=5) == measured
+
+
+def test_taking_everything_away_is_the_same_whichever_patches_were_lit(model):
+    measured = faithfulness(model, PICTURE, "ab cd", patches=9, draws=2)
+    for drops in (measured.random, measured.regions):
+        assert drops == pytest.approx(measured.looked_at, abs=1e-4)
 
 
 def test_shipped_model_can_be_asked_whether_its_heat_maps_tell_the_truth(shipped_model):
     cat = Path(__file__).parents[1] / "examples" / "cat.jpg"
-    measured = faithfulness(shipped_model, cat, patches=16, draws=4)
+    measured = faithfulness(shipped_model, cat, draws=4)
     assert measured.words == tuple(shipped_model.caption(cat).text.split())
-    assert np.isfinite([measured.gain, *measured.looked_at, *measured.random]).all()
-    assert any(abs(drop) > 0.01 for drop in measured.looked_at)
+    assert measured.gain_over_regions > 0.05
+    assert measured.gain_over_regions > faithfulness(shipped_model, cat, by="sketch", draws=4).gain_over_regions

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from served import asked, data_url, picture, serving, shown, small_model
 
 from weft.errors import WeftError
-from weft.explain import look, words_of
+from weft.explain import needed, words_of
 from weft.images import load_image
 from weft.instructions import NOT_SAID
 from weft.knowledge import KnowledgeBase
@@ -344,7 +344,7 @@ def test_answer_that_no_document_holds_is_refused(client, model, monkeypatch):
     assert "citations" not in complete(client, **asked("Hello"))["choices"][0]["message"]
 
 
-def test_explanation_is_what_each_word_looked_at(client, model):
+def test_explanation_is_what_each_word_needs_of_the_picture(client, model):
     found = complete(client, **asked("What is it?", shown(3)))
     explained = client.get(f"/v1/explanations/{found['id']}").json()
     text = explained["text"]
@@ -358,8 +358,11 @@ def test_explanation_is_what_each_word_looked_at(client, model):
     read = model.read(picture(3))
     tokens = client.app.state.service.answers.get(found["id"]).tokens
     (column,) = prompt.memories[0].placement.starts[0].tolist()
-    expected = look(model, read, prompt.tokens, column, tokens, load_image(picture(3)))
+    expected = needed(model, read, prompt.tokens, column, tokens, load_image(picture(3)))
     np.testing.assert_allclose(np.array(seen["weights"]), expected.weights, atol=1e-4)
+    np.testing.assert_allclose(np.array(seen["falls"]), expected.greatest, atol=1e-3)
+    assert seen["matters"] == list(expected.matters)
+    assert [any(weights) for weights in seen["weights"]] == seen["matters"]
     np.testing.assert_allclose(np.array(seen["patches"]), expected.source.rectangles, atol=0.1)
     drawn = client.get(f"/v1/explanations/{found['id']}", params={"format": "png", "word": 0})
     assert drawn.headers["content-type"] == "image/png"

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from weft.attention import Attention, CoAttention, CrossAttention
     from weft.config import WeftConfig
     from weft.copying import CopyGate
+    from weft.deletion import faithfulness
     from weft.encoders import VisionEncoder, load_vision_encoder
     from weft.engine import Engine
     from weft.evaluation import evaluate
-    from weft.explain import faithfulness
     from weft.fusion import Connector, GatedCrossAttention, Resampler
     from weft.images import load_image
     from weft.knowledge import KnowledgeBase, Passage
@@ -87,10 +87,10 @@ __all__ = [
 
 _HOMES = {
     "attention": ("Attention", "CoAttention", "CrossAttention"),
+    "deletion": ("faithfulness",),
     "encoders": ("VisionEncoder", "load_vision_encoder"),
     "engine": ("Engine",),
     "evaluation": ("evaluate",),
-    "explain": ("faithfulness",),
     "fusion": ("Connector", "GatedCrossAttention", "Resampler"),
     "config": ("WeftConfig",),
     "copying": ("CopyGate",),

@@ -83,6 +83,28 @@ class BatchMemory:
         first = torch.zeros(1, dtype=torch.long, device=mask.device)
         return replace(padded, ready=padded.after_prompt().visible(first))
 
+    def ablated(self, gone: Bool[Tensor, "R S"]) -> BatchMemory:
+        """For rows that continue the one it was laid out for, each without some of the tokens; keys and values are
+        shared, and every text token looks at all items that are left to it.
+
+        Args:
+            gone: True where a row is not to have a memory token.
+        """
+        rows = len(gone)
+
+        def shared(tensor: Tensor) -> Tensor:
+            return tensor.expand(rows, *tensor.shape[1:])
+
+        real = ~gone.to(self.owners.device)
+        return replace(
+            self,
+            layers=tuple(KeyValues(shared(layer.keys), shared(layer.values)) for layer in self.layers),
+            placement=self.placement.repeat_rows(rows),
+            owners=shared(self.owners),
+            mask=real if self.mask is None else real & self.mask,
+            copying=None if self.copying is None else self.copying.map(shared),
+        )
+
     def after_prompt(self) -> BatchMemory:
         """The same for text that stands after all items."""
         return replace(self, settled=True)

@@ -45,7 +45,11 @@ Sources = Annotated[
 ]
 Model = Annotated[str | None, typer.Option(help="A folder that save_pretrained wrote, or a Hub id.  [default: photos]")]
 Explain = Annotated[
-    Path | None, typer.Option(help="Write a sheet that shows where each word looked; for several, a folder.")
+    Path | None,
+    typer.Option(help="Write a sheet that shows what in the picture each word needs; for several, a folder."),
+]
+Sketch = Annotated[
+    bool, typer.Option("--sketch", help="Explain by attention instead: where each word looked, which is quicker.")
 ]
 
 
@@ -61,6 +65,7 @@ def caption(
     pictures: Sources,
     beams: Beams = 3,
     explain: Explain = None,
+    sketch: Sketch = False,
     as_json: Json = False,
     model: Model = None,
 ) -> None:
@@ -76,7 +81,7 @@ def caption(
 
     `curl -s https://example.org/dog.jpg | weft caption -`
     """
-    _say("caption", pictures, beams, explain, as_json, model)
+    _say("caption", pictures, beams, explain, sketch, as_json, model)
 
 
 def title(
@@ -86,6 +91,7 @@ def title(
     ],
     beams: Beams = 3,
     explain: Explain = None,
+    sketch: Sketch = False,
     bound: Bound = BOUND,
     reading: Reading = None,
     as_json: Json = False,
@@ -108,7 +114,7 @@ def title(
         options = {"beams": beams, "bound": bound, "reading": reading}
         write_about(model or "reader", "title", documents, options, explain, as_json)
     else:
-        _say("title", sources, beams, explain, as_json, model)
+        _say("title", sources, beams, explain, sketch, as_json, model)
 
 
 def ask(
@@ -116,6 +122,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="What you want to know about it.")],
     beams: Beams = 3,
     explain: Explain = None,
+    sketch: Sketch = False,
     as_json: Json = False,
     model: Model = None,
 ) -> None:
@@ -127,7 +134,7 @@ def ask(
     """
     check_target(explain, DRAWN)
     ((name, source),) = _files([picture])
-    said = _load(model or "photos").ask(source, question, beams=beams, explain=explain is not None)
+    said = _load(model or "photos").ask(source, question, beams=beams, explain=_way(explain, sketch))
     line = {"picture": name, "question": question, "answer": said.text}
     typer.echo(json.dumps(line, ensure_ascii=False) if as_json else said.text)
     if explain is not None:
@@ -135,14 +142,27 @@ def ask(
         said.sheet().save(explain)
 
 
-def _say(task: Task, sources: list[str], beams: int, explain: Path | None, as_json: bool, model: str | None) -> None:
+def _way(explain: Path | None, sketch: bool) -> bool | Literal["sketch"]:
+    """How to explain, if that is asked for."""
+    return "sketch" if sketch and explain is not None else explain is not None
+
+
+def _say(
+    task: Task,
+    sources: list[str],
+    beams: int,
+    explain: Path | None,
+    sketch: bool,
+    as_json: bool,
+    model: str | None,
+) -> None:
     """Caption or title each picture; one that can't be read is reported, and the rest goes on."""
     found = list(_files(sources))
     if explain is not None and len(found) > 1:
         explain.mkdir(parents=True, exist_ok=True)
     else:
         check_target(explain, DRAWN)
-    say = _answerer(task, model, beams, explain is not None)
+    say = _answerer(task, model, beams, _way(explain, sketch))
     failed = False
     for name, source in found:
         try:
@@ -155,6 +175,7 @@ def _say(task: Task, sources: list[str], beams: int, explain: Path | None, as_js
             line = {"picture": name, task: said.text, "log_probability": round(said.log_probability, 4)}
             if explain is not None:
                 line["words"] = list(said.words)
+                line["matters"] = list(said.matters)
             typer.echo(json.dumps(line, ensure_ascii=False))
         else:
             typer.echo(said.text if len(found) == 1 else f"{name}\t{said.text}")
@@ -166,7 +187,7 @@ def _say(task: Task, sources: list[str], beams: int, explain: Path | None, as_js
         raise typer.Exit(1)
 
 
-def _answerer(task: Task, model: str | None, beams: int, explain: bool) -> Callable[[Any], Caption]:
+def _answerer(task: Task, model: str | None, beams: int, explain: bool | Literal["sketch"]) -> Callable[[Any], Caption]:
     """What answers about a picture: the short way where there is one, which spares importing transformers."""
     from weft.quick import quick
     from weft.shipped import woven_folder

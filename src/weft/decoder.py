@@ -117,6 +117,16 @@ class TextCache:
         self.lengths = [self.lengths[row] for row in rows]
         self._each(lambda block: block[places])
 
+    def repeat(self, rows: int, layers: range) -> TextCache:
+        """A cache that holds the first row so many times over, for calls that run some of the layers only."""
+        other = TextCache(self.decoder)
+        other.lengths = self.lengths[:1] * rows
+        other.blocks = [
+            (keys[:1].repeat(rows, 1, 1, 1), values[:1].repeat(rows, 1, 1, 1)) if index in layers else (keys, values)
+            for index, (keys, values) in enumerate(self.blocks)
+        ]
+        return other
+
     def append(self, other: TextCache) -> None:
         """Add the rows of another cache behind its own."""
         room = max(self.blocks[0][0].shape[2], other.blocks[0][0].shape[2])
@@ -304,8 +314,7 @@ class Decoder:
             if found is not None:
                 cache.lengths = [length + 1 for length in cache.lengths]
                 return found
-        step = self._step(ids, cache)
-        found = self.through(ids, step, cache.blocks, reader)
+        found = self.through(ids, self.step(ids.shape[1], cache), cache.blocks, reader)
         cache.lengths = [length + ids.shape[1] for length in cache.lengths]
         return found
 
@@ -313,18 +322,32 @@ class Decoder:
         self, ids: Int[Tensor, "B T"], step: Step, blocks: Sequence[tuple[Tensor, Tensor]], reader: Reader | None
     ) -> Float[Tensor, "B H"]:
         """The last token's hidden state, and keys and values written to the blocks of a cache."""
-        hidden, shape = F.embedding(ids.flatten(), self.embeddings), (*ids.shape, -1)
+        hidden = self.run(range(len(self.layers)), F.embedding(ids, self.embeddings), step, blocks, reader)
+        return self.norm(hidden[:, -1])
+
+    def run(
+        self,
+        layers: range,
+        hidden: Float[Tensor, "B T H"],
+        step: Step,
+        blocks: Sequence[tuple[Tensor, Tensor]],
+        reader: Reader | None,
+    ) -> Float[Tensor, "B T H"]:
+        """The hidden states behind some neighbouring layers, given those in front of them; their keys and values are
+        written to the blocks of a cache."""
+        shape, hidden = hidden.shape, hidden.flatten(0, 1)
         looks = reader.layers if reader is not None else frozenset[int]()
-        for index, layer in enumerate(self.layers):
+        for index in layers:
+            layer = self.layers[index]
             if index in looks:
                 hidden = cast(Reader, reader).look(index, hidden.view(shape)).flatten(0, 1)
             found = self._attend(layer.attention_norm(hidden), layer, blocks[index], step)
             hidden = hidden + layer.output(found)
             gate, up = layer.gate_up(layer.feed_forward_norm(hidden)).chunk(2, -1)
             hidden = hidden + layer.down(F.silu(gate) * up)
-            if ids.shape[1] > 1 and ids.numel() > FEW:
+            if step.shape[1] > 1 and len(hidden) > FEW:
                 self._let_go()
-        return self.norm(hidden.view(shape)[:, -1])
+        return hidden.view(shape)
 
     def _let_go(self) -> None:
         """Keep no weights of a file in memory that are not needed for a while."""
@@ -335,8 +358,9 @@ class Decoder:
         """What the head makes of hidden states."""
         return self.head(hidden)
 
-    def _step(self, ids: Int[Tensor, "B T"], cache: TextCache) -> Step:
-        tokens, lengths = ids.shape[1], cache.lengths
+    def step(self, tokens: int, cache: TextCache) -> Step:
+        """A step of so many tokens a row, which follow those in the cache; it makes room for them there."""
+        lengths = cache.lengths
         held = max(lengths) + tokens
         cache.reserve(held)
         places = torch.tensor(lengths)[:, None] + torch.arange(tokens)

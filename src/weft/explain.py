@@ -1,15 +1,15 @@
-"""Seeing: which patches each word looked at, and whether they mattered.
+"""Seeing: which patches of a picture each word needs, or looked at, as arrays and pictures.
 
-:func:`look` recomputes the attention weights of the words that are asked for, in one pass over a finished text, so
-that generation keeps its fast kernel. :func:`faithfulness` takes a word's most-looked-at patches away and measures what
-that does to the word, against as many random patches.
+:func:`needed` takes regions away and measures what that does to each word (:mod:`weft.occlusion`): the explanation.
+:func:`look` recomputes the attention weights of the words in one pass: a quick sketch of it. Both are given a finished
+text, so that generation keeps its fast kernel. :mod:`weft.deletion` measures whether they tell the truth.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,31 +19,41 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from weft.errors import WeftError
-from weft.images import load_image
-from weft.memory import Memory, Picture, Placement, ReadMemory
-from weft.rendering import about_a_picture
-from weft.responding import score
+from weft.memory import Picture, Placement, ReadMemory
+from weft.occlusion import MATTERS, Occlusion, occlude
+from weft.search import Prompt
 
 if TYPE_CHECKING:
-    from weft.deletion import Deletion
     from weft.model import WeftModel
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the words of a text looked at.
+    """What the words of a text need of a picture, or looked at there.
 
     Attributes:
         words: the words.
-        weights: for each word the share of attention on each patch, ``[words, patches]``; rows sum to one.
+        weights: for each word the share of each patch, ``[words, patches]``: of the fall of its log-probability when
+            regions are taken away, or, in a sketch, of attention. Rows sum to one, or are zero for a word to which no
+            region matters.
         source: where in the picture the patches are.
         image: the picture.
+        falls: what the shares are of, signed: below zero where a word becomes likelier without the regions around a
+            patch (natural logarithm, ``[words, patches]``); None in a sketch.
+        greatest: for each word the greatest fall without one of the regions; None in a sketch.
     """
 
     words: tuple[str, ...]
     weights: Float[np.ndarray, "W N"]
     source: Picture
     image: Image.Image
+    falls: Float[np.ndarray, "W N"] | None = None
+    greatest: Float[np.ndarray, " W"] | None = None
+
+    @property
+    def matters(self) -> tuple[bool, ...]:
+        """For each word whether some region of the picture matters to it; a sketch can't tell, and says so of all."""
+        return (True,) * len(self.words) if self.greatest is None else tuple((self.greatest > MATTERS).tolist())
 
     def of(self, word: str | int) -> Float[np.ndarray, " N"]:
         """The weights of a word, given as such or by its index.
@@ -63,7 +73,8 @@ class Seen:
         return _spread(self.of(word), self.source)
 
     def heatmap(self, word: str | int, longest: int | None = None) -> Image.Image:
-        """The picture, dark where the word did not look and tinted where it did.
+        """The picture, tinted where it matters to the word and dark elsewhere; all dark for a word to which no region
+        matters.
 
         Args:
             word: the word, or its index.
@@ -76,7 +87,7 @@ class Seen:
         return _overlay(small, _spread(self.of(word), self.source, small.size))
 
     def sheet(self, tile: int = 224) -> Image.Image:
-        """The picture and one tile a word, with the word above it.
+        """The picture and one tile a word, with the word above it, in grey if no region of the picture matters to it.
 
         Args:
             tile: longer side of a tile in pixels.
@@ -84,20 +95,64 @@ class Seen:
         scale = tile / max(self.image.size)
         size = (max(1, round(self.image.width * scale)), max(1, round(self.image.height * scale)))
         small = self.image.resize(size, Image.Resampling.LANCZOS)
-        tiles = [("", small)]
-        for index, word in enumerate(self.words):
+        tiles = [("attention (a sketch)" if self.falls is None else "lit: what it needs", small, "grey")]
+        for index, (word, matters) in enumerate(zip(self.words, self.matters, strict=True)):
             heat = Image.fromarray((_spread(self.of(index), self.source, size) * 255).astype(np.uint8))
-            tiles.append((word, _overlay(small, np.asarray(heat, np.float32) / 255)))
+            overlaid = _overlay(small, np.asarray(heat, np.float32) / 255)
+            tiles.append((word, overlaid, "black" if matters else "grey"))
         across = min(len(tiles), max(1, math.ceil(math.sqrt(len(tiles) * size[1] / size[0] * 1.6))))
         label, gap = 26, 6
         cell = (size[0] + gap, size[1] + label + gap)
         sheet = Image.new("RGB", (across * cell[0] + gap, math.ceil(len(tiles) / across) * cell[1] + gap), "white")
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=18)
-        for index, (word, image) in enumerate(tiles):
+        for index, (label_text, image, colour) in enumerate(tiles):
             left, top = gap + index % across * cell[0], gap + index // across * cell[1]
-            draw.text((left + size[0] / 2, top + label / 2), word, fill="black", font=font, anchor="mm")
+            draw.text((left + size[0] / 2, top + label / 2), label_text, fill=colour, font=font, anchor="mm")
             sheet.paste(image, (left, top + label))
         return sheet
+
+
+def needed(
+    model: WeftModel,
+    read: ReadMemory,
+    prompt: Sequence[int],
+    column: int,
+    answer: Sequence[int],
+    image: Image.Image,
+) -> Seen:
+    """What each word of a finished text needs of a picture: the falls of its log-probability without regions of it.
+
+    Args:
+        model: the woven model.
+        read: the picture's memory, one item.
+        prompt: tokens before the text.
+        column: the column from which on the picture may be seen.
+        answer: tokens of the text.
+        image: the picture.
+
+    Raises:
+        WeftError: the memory has no tokens of the picture's patches (its weave resamples).
+    """
+    source = cast(Picture, read.sources[0])
+    placed = model.place(read, Placement.of([[(0, column)]]))
+    assert placed is not None
+    occlusions = occlude(model, Prompt(prompt, (placed,), (((source, 0),),)), answer)
+    if not occlusions:
+        return Seen((), np.zeros((0, len(source.rectangles)), np.float32), source, image)
+    return seen_without(occlusions[0], words_of(model, answer), image)
+
+
+def seen_without(occlusion: Occlusion, words: Sequence[tuple[str, int, int]], image: Image.Image) -> Seen:
+    """What words need of a picture, as it was found out by taking regions away.
+
+    Args:
+        occlusion: the falls of the words' tokens.
+        words: the words, each with the range of its tokens.
+        image: the picture.
+    """
+    named = tuple(word for word, _, _ in words)
+    falls, greatest = occlusion.maps(words), occlusion.greatest(words)
+    return Seen(named, occlusion.weights(words), occlusion.source, image, falls, greatest)
 
 
 @torch.no_grad()
@@ -112,7 +167,7 @@ def look(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
 ) -> Seen:
-    """Which patches each word of a finished text looked at.
+    """Which patches each word of a finished text looked at: a sketch of what it needs.
 
     A word is credited with the weights at the places from which its tokens were predicted, averaged over its tokens,
     the chosen layers and the chosen heads.
@@ -184,99 +239,6 @@ def words_of(model: WeftModel, tokens: Sequence[int]) -> list[tuple[str, int, in
             words.append((text.strip(), start, end))
         start = end
     return [word for word in words if word[0]]
-
-
-@dataclass(frozen=True)
-class Faithfulness:
-    """What taking patches away did to the words of a text.
-
-    Attributes:
-        words: the words.
-        looked_at: drop of each word's log-probability without the patches it looked at most (natural logarithm).
-        random: the same without as many random patches, averaged over several draws.
-    """
-
-    words: tuple[str, ...]
-    looked_at: tuple[float, ...]
-    random: tuple[float, ...]
-
-    @property
-    def gain(self) -> float:
-        """Mean drop without the patches looked at, minus that without random ones: above zero, the map tells truth."""
-        return float(np.mean(self.looked_at) - np.mean(self.random)) if self.words else 0.0
-
-
-@torch.no_grad()
-def faithfulness(
-    model: WeftModel,
-    picture: Any,
-    text: str | None = None,
-    *,
-    instruction: str | None = None,
-    patches: int = 8,
-    draws: int = 8,
-    seed: int = 0,
-) -> Faithfulness | Deletion:
-    """Whether a word's most-looked-at patches matter to it more than random ones do; of an answer with citations,
-    whether its cited passages do (:class:`~weft.deletion.Deletion`).
-
-    Each word in turn is scored with ``patches`` of the memory's tokens masked: those it looked at most, and ``draws``
-    random choices (deletion, as in Petsiuk et al. 2018).
-
-    Args:
-        model: the woven model.
-        picture: a picture; or an :class:`~weft.reading.Answer`, of which nothing else needs to be given.
-        text: the text whose words are scored; the model's own caption by default.
-        instruction: what the text answers; "Describe the picture." by default.
-        patches: how many patches are taken away.
-        draws: random choices that are averaged.
-        seed: decides them.
-    """
-    from weft.deletion import delete_passages
-    from weft.reading import Answer
-
-    if isinstance(picture, Answer):
-        return delete_passages(model, picture)
-    if model.processor is None:
-        raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
-    text = model.caption(picture).text if text is None else text
-    question = about_a_picture(instruction or "Describe the picture.")
-    rendered = model.processor.render(question, add_generation_prompt=True)
-    prompt, columns, _ = model.processor.tokenize(rendered)
-    answer = model.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-    memory = model.encode(load_image(picture))
-    read = model.read(memory)
-    words = words_of(model, answer)
-    weights = _weights(model, read, [*prompt, *answer], columns[0], None, None)
-    random = np.random.default_rng(seed)
-    whole = _log_probabilities(model, memory, [[]], prompt, columns[0], answer)[0]
-    looked, drawn = [], []
-    for _, begin, end in words:
-        most = weights[len(prompt) - 1 + begin : len(prompt) - 1 + end].mean(0).topk(patches).indices.tolist()
-        others = [random.choice(memory.features.shape[1], patches, replace=False).tolist() for _ in range(draws)]
-        chances = _log_probabilities(model, memory, [most, *others], prompt, columns[0], answer)
-        drops = (whole - chances)[:, begin:end].sum(1)
-        looked.append(float(drops[0]))
-        drawn.append(float(drops[1:].mean()))
-    return Faithfulness(tuple(word for word, _, _ in words), tuple(looked), tuple(drawn))
-
-
-def _log_probabilities(
-    model: WeftModel,
-    memory: Memory,
-    without: Sequence[Sequence[int]],
-    prompt: Sequence[int],
-    column: int,
-    answer: Sequence[int],
-) -> Float[Tensor, "V T"]:
-    """Log-probability of each token of a text, for each choice of patches taken away."""
-    count = len(without)
-    mask = torch.ones(count, memory.features.shape[1], dtype=torch.bool)
-    for row, gone in zip(mask, without, strict=True):
-        row[list(gone)] = False
-    varied = replace(memory, features=memory.features.expand(count, -1, -1), mask=mask, sources=memory.sources * count)
-    read = model.read(varied)
-    return score(model, read, [prompt] * count, [[(row, column)] for row in range(count)], answer)
 
 
 def _spread(

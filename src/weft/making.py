@@ -160,7 +160,7 @@ def weave(
         encoder, fields = _eyes(vision or "efficientnet-lite2")
     else:
         encoder, fields = _reading(language_model, text, chosen, tokenizer, initial)
-    namer = None if labels is None else _namer(labels, encoder, language_model)
+    namer = _namer(labels, encoder, language_model) if labels else None
     if namer is not None:
         fields["labels"] = {"id": namer.id, "sha256": namer.sha256}
     if options.get("joint") and initial == "self-attention":

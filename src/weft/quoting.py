@@ -14,18 +14,18 @@ from jaxtyping import Int
 
 from weft.errors import WeftError
 from weft.memory import Excerpt
-from weft.processing import WeftProcessor
 from weft.rendering import Rendered, about_documents, quoted
 from weft.search import Prompt
-from weft.text_encoders import Piece
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
+    from weft.processing import WeftProcessor
+    from weft.text_encoders import Piece
 
 LONGEST_PROMPT = 4096
 """Tokens of a prompt up to which texts are put into it where nobody insists; longer ones are read as a memory."""
 
-Standing = tuple[int, Piece]
+Standing = tuple[int, "Piece"]
 """A passage, and the character of its document's words in the prompt at which it begins."""
 
 

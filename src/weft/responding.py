@@ -35,6 +35,7 @@ PORTION = 4
 """Pictures or passages of a conversation that are read at once."""
 
 Thing = TypeVar("Thing")
+Result = TypeVar("Result")
 Held = Sequence[tuple[int, int]]
 """Items of a memory that a prompt holds, each with the token of the prompt from which on it may be seen."""
 
@@ -169,10 +170,14 @@ def prompt_of(
         WeftError: the model has no processor, or no weave that reads what a message holds; or documents are to stand in
             the prompt that are too long for it.
     """
-    begun = reading(model, messages, top_memory, mode, longest)
+    return at_once(reading(model, messages, top_memory, mode, longest))
+
+
+def at_once(portions: Generator[None, None, Result]) -> Result:
+    """The result of work that stops after each of its portions, for whoever has nothing to do meanwhile."""
     while True:
         try:
-            next(begun)
+            next(portions)
         except StopIteration as done:
             return done.value
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from weft.errors import DataError, WeftError
-from weft.explain import Seen, look
+from weft.explain import Seen, look, needed
 from weft.images import PICTURES, load_image
 from weft.instructions import CAPTION, TITLE
 from weft.memory import Memory, ReadMemory
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from weft.weaving import ReadingMode
 
 Task = Literal["caption", "title"]
+Explain = bool | Literal["sketch"]
+"""Whether to find out what each word needs of the picture; ``"sketch"`` for where it looked, which is quicker."""
 INSTRUCTIONS: dict[Task, str] = {"caption": CAPTION, "title": TITLE}
 LONGEST = 60
 """Tokens after which words about a picture are cut off."""
@@ -44,7 +46,7 @@ class Caption:
         text: the words.
         name: the picture's file, or a description of it.
         log_probability: of the text, natural logarithm, summed over its tokens.
-        seen: what each word looked at; None unless it was asked for.
+        seen: what each word needs of the picture, or looked at; None unless it was asked for.
     """
 
     text: str
@@ -60,8 +62,13 @@ class Caption:
         """The words of the text."""
         return self.seen.words if self.seen is not None else tuple(self.text.split())
 
+    @property
+    def matters(self) -> tuple[bool, ...]:
+        """For each word whether some region of the picture matters to it."""
+        return self._seen().matters
+
     def heatmap(self, word: str | int) -> Image.Image:
-        """The picture with what a word looked at laid over it.
+        """The picture, lit where it matters to a word.
 
         Args:
             word: one of :attr:`words`, or its index.
@@ -69,26 +76,27 @@ class Caption:
         return self._seen().heatmap(word)
 
     def sheet(self) -> Image.Image:
-        """One tile a word: the picture, and what the word looked at."""
+        """One tile a word: the picture, lit where it matters to the word."""
         return self._seen().sheet()
 
     def _seen(self) -> Seen:
         if self.seen is None:
-            raise WeftError("This caption does not know what its words looked at; ask with explain=True.")
+            raise WeftError("This caption does not know what its words need of the picture; ask with explain=True.")
         return self.seen
 
 
 class Tasks(ReadingTasks):
     """What can be asked about pictures and texts; a part of :class:`~weft.model.WeftModel`."""
 
-    def caption(self, pictures: Any, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
+    def caption(self, pictures: Any, *, beams: int = 3, explain: Explain = False, **options: Any) -> Any:
         """Describe pictures in a sentence.
 
         Args:
             pictures: a picture (path, bytes, PIL image, file object), a memory that was read (``model.read``), or a
                 list of them.
             beams: beams of the search; 1 is greedy.
-            explain: find out what each word looked at.
+            explain: find out what each word needs of the picture: by how much less likely it is without a region.
+                ``"sketch"`` for where it looked (attention), which is quicker and tells less.
             **options: for ``generate`` (``length_penalty``, above one for longer captions; ``max_new_tokens``, ...).
 
         Returns:
@@ -99,13 +107,14 @@ class Tasks(ReadingTasks):
         """
         return self.say(pictures, CAPTION, beams=beams, explain=explain, **options)
 
-    def title(self, what: Any, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
+    def title(self, what: Any, *, beams: int = 3, explain: Explain = False, **options: Any) -> Any:
         """Give pictures, or a text, a title of a few words.
 
         Args:
             what: pictures, as for :meth:`caption`; or a text, or the path of a document (.txt, .md, .html, ...).
             beams: beams of the search; 1 is greedy.
-            explain: find out what each word looked at, or which sentences the title leaned on.
+            explain: find out what each word needs of the picture, as for :meth:`caption`, or which sentences the title
+                leaned on.
             **options: for ``generate``; of a text also ``bound`` and ``top_memory``, as for
                 :meth:`~weft.reading.ReadingTasks.summarize`.
 
@@ -118,10 +127,10 @@ class Tasks(ReadingTasks):
         """
         text = _text(what)
         if text is not None:
-            return self.title_text(text, beams=beams, explain=explain, **options)
+            return self.title_text(text, beams=beams, explain=bool(explain), **options)
         return self.say(what, TITLE, beams=beams, explain=explain, **options)
 
-    def ask(self, picture: Any, question: str, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
+    def ask(self, picture: Any, question: str, *, beams: int = 3, explain: Explain = False, **options: Any) -> Any:
         """Answer a question about a picture; arguments and result as for :meth:`caption`.
 
         Raises:
@@ -171,11 +180,13 @@ class Tasks(ReadingTasks):
         said = reply(model, prompt, beams=beams, **{"longest": longest, **options})
         return {"role": "assistant", "content": said.text}
 
-    def say(self, pictures: Any, instruction: str, *, beams: int = 3, explain: bool = False, **options: Any) -> Any:
+    def say(self, pictures: Any, instruction: str, *, beams: int = 3, explain: Explain = False, **options: Any) -> Any:
         """Follow an instruction about each picture."""
         model = cast("WeftModel", self)
         if model.processor is None:
             raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
+        if explain not in (True, False, "sketch"):
+            raise WeftError(f"explain={explain!r} is not known; give True, False or 'sketch'.")
         many = list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]
         if not many:
             return []
@@ -192,7 +203,8 @@ class Tasks(ReadingTasks):
             if explain:
                 if isinstance(many[index], (Memory, ReadMemory)):
                     raise WeftError("explain needs the picture itself, not only its memory; give the picture.")
-                seen = look(model, reads[index], prompt, columns[0], said.tokens, load_image(many[index]))
+                way = look if explain == "sketch" else needed
+                seen = way(model, reads[index], prompt, columns[0], said.tokens, load_image(many[index]))
             captions.append(Caption(said.text, _name(many[index]), said.log_probability, seen))
         return captions if isinstance(pictures, (list, tuple)) else captions[0]
 

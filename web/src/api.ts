@@ -21,12 +21,17 @@ export interface Citation {
   quote: string;
 }
 
-/** What one picture's patches, `[left, top, right, bottom]` in its pixels, weighed for each word. */
+/** What each word needs of one picture, whose patches are `[left, top, right, bottom]` in its pixels. */
 export interface Seen {
   width: number;
   height: number;
   patches: [number, number, number, number][];
+  /** For each word how much of what it needs lies on each patch. */
   weights: number[][];
+  /** For each word by how much its log-probability falls without the region that it needs most. */
+  falls: number[];
+  /** For each word whether some region matters to it. */
+  matters: boolean[];
 }
 
 export interface Explanation {

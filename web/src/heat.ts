@@ -1,5 +1,5 @@
-// Where a word looked: a heat map over the picture, and the same in words. It is drawn as `weft caption --explain`
-// draws it, dark where the word did not look and warm where it did.
+// What a word needs of the picture: a heat map over it, and the same in words. It is drawn as `weft caption --explain`
+// draws it, warm where the picture matters to the word and dark elsewhere.
 
 import type { Seen } from "./api.js";
 
@@ -11,8 +11,8 @@ export interface Heat {
 }
 
 const LONGER_SIDE = 128;
-const DIM = 0.35; // how much light is left where the word did not look
-const TINT = 0.35; // how much of the warm colour there is where it looked most
+const DIM = 0.35; // how much light is left where nothing matters to the word
+const TINT = 0.35; // how much of the warm colour there is where most does
 const WARM = [255, 140, 0];
 
 export function heatOf(seen: Seen, weights: readonly number[]): Heat {
@@ -103,4 +103,9 @@ export function whereabouts(heat: Heat): string {
   const near = order.filter((place) => means[place] > 0.8 * means[order[0]]);
   if (near.length > 3) return "all over the picture";
   return `mostly ${near.slice(0, 2).map((place) => PLACES[place]).join(" and ")}`;
+}
+
+/** A fall of a log-probability as the share of the probability that is lost, as in "63 %". */
+export function lessLikely(fall: number): string {
+  return `${Math.min(99, Math.round(100 * (1 - Math.exp(-fall))))} %`;
 }

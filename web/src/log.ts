@@ -45,7 +45,7 @@ export class TurnView {
     if (stopped) this.turn.append(create("p", { className: "note" }, "Stopped."));
   }
 
-  /** Makes the words tell where they looked. */
+  /** Makes the words tell what they need of the picture. */
   explain(explanation: Explanation, onLook: OnLook): void {
     this.answer.replaceChildren(explanation.text);
     this.answer.classList.add("for-ears"); // whole for screen readers; the row beside it has it word by word

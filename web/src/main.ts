@@ -112,16 +112,16 @@ async function ask(question: string): Promise<void> {
   });
   if (asked.subject.kind !== "photo") return;
   const explanation = await api.explanation(id).catch(() => null); // the answer stands without it
-  if (explanation !== null && asked === conversation) showWhereItLooked(turn, explanation);
+  if (explanation !== null && asked === conversation) showWhatItNeeds(turn, explanation);
 }
 
-function showWhereItLooked(turn: TurnView, explanation: Explanation): void {
+function showWhatItNeeds(turn: TurnView, explanation: Explanation): void {
   const [seen] = explanation.pictures;
   const points = Array.from(explanation.text);
   turn.explain(explanation, (word) => {
     if (word === null) return stage.lookAway();
     const { start, end } = explanation.words[word];
-    stage.lookAt(points.slice(start, end).join("").replace(/[.,;:!?]+$/, ""), seen, seen.weights[word]);
+    stage.lookAt(points.slice(start, end).join("").replace(/[.,;:!?]+$/, ""), seen, word);
   });
   stage.hint();
 }

@@ -2,7 +2,7 @@
 
 import type { Seen } from "./api.js";
 import { create, find } from "./dom.js";
-import { draw, heatOf, whereabouts } from "./heat.js";
+import { draw, heatOf, lessLikely, whereabouts } from "./heat.js";
 import type { Subject, Text } from "./subject.js";
 import { shortened } from "./text.js";
 
@@ -43,12 +43,17 @@ export class Stage {
     this.hintToPoint.hidden = false;
   }
 
-  lookAt(word: string, seen: Seen, weights: number[]): void {
-    const heat = heatOf(seen, weights);
-    draw(this.canvas, heat);
-    this.canvas.classList.add("on");
+  /** Lights what a word needs of the photo, if it needs anything; `index` is the word's. */
+  lookAt(word: string, seen: Seen, index: number): void {
     this.hintToPoint.hidden = true;
-    this.looked.textContent = `For “${word}” Weft looked ${whereabouts(heat)}.`;
+    this.canvas.classList.toggle("on", seen.matters[index]);
+    if (!seen.matters[index]) {
+      this.looked.textContent = `No region of the picture matters to “${word}”.`;
+      return;
+    }
+    const heat = heatOf(seen, seen.weights[index]);
+    draw(this.canvas, heat);
+    this.looked.textContent = `Without the region that is lit, ${whereabouts(heat)}, “${word}” is ${lessLikely(seen.falls[index])} less likely.`;
   }
 
   lookAway(): void {

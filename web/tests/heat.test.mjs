@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { heatOf, whereabouts } from "../build/heat.js";
+import { heatOf, lessLikely, whereabouts } from "../build/heat.js";
 
 const grid = (columns, rows, size) =>
   Array.from({ length: columns * rows }, (_, patch) => {
@@ -23,7 +23,12 @@ test("the warmest place is where the heaviest patch is", () => {
   assert.ok(Math.abs((warmest % 128) - 88) < 8 && Math.abs(Math.floor(warmest / 128) - 40) < 8);
 });
 
-test("where it looked is told in words", () => {
+test("how much less likely a word is is told in words", () => {
+  assert.equal(lessLikely(Math.log(2)), "50 %");
+  assert.equal(lessLikely(20), "99 %");
+});
+
+test("where it is warm is told in words", () => {
   assert.equal(whereabouts(lookingAt(0)), "mostly in the upper left");
   assert.equal(whereabouts(lookingAt(31)), "mostly in the lower right");
   assert.equal(whereabouts(lookingAt(11, 12, 19, 20)), "mostly in the middle");

@@ -1,24 +1,23 @@
-"""What finished replies looked at and leaned on, found out when somebody asks.
+"""What finished replies needed of pictures and leaned on in documents, found out when somebody asks.
 
-A finished reply is kept with its conversation; the conversation's memories are in the model's cache, so that finding
-out takes one pass over the text.
+A finished reply is kept with its conversation; the conversation's memories are in the model's cache, so that nothing is
+read again: documents take one pass over the text, each picture a few batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from jaxtyping import Float
 from PIL import Image
 
-from weft.explain import Seen, words_of
+from weft.explain import seen_without, words_of
 from weft.images import load_image
 from weft.knowledge import Passage
 from weft.leaning import Leaning, lean_on
-from weft.memory import Excerpt, Picture
+from weft.memory import Excerpt
 from weft.model import WeftModel
+from weft.occlusion import MATTERS, occluding
 from weft.reading import cite
 from weft.search import Prompt
 from weft.server.conversation import OVERHEAD, Conversation
@@ -60,7 +59,7 @@ def citations(model: WeftModel, prompt: Prompt, conversation: Conversation, toke
         conversation: the same as it was sent.
         tokens: of the reply.
     """
-    _, documents = _leanings(model, prompt, conversation, tokens)
+    documents = _leaning(model, prompt, conversation, tokens)
     if documents is None:
         return []
     passages = _passages(documents, prompt, conversation)
@@ -78,34 +77,41 @@ def citations(model: WeftModel, prompt: Prompt, conversation: Conversation, toke
     ]
 
 
-def explanation(model: WeftModel, prompt: Prompt, id: str, finished: Finished) -> Explanation:
-    """What a finished reply looked at and leaned on; ``prompt`` is its conversation as it was read."""
-    pictures, documents = _leanings(model, prompt, finished.conversation, finished.tokens)
+def explaining(model: WeftModel, prompt: Prompt, id: str, finished: Finished) -> Generator[None, None, Explanation]:
+    """What a finished reply needed and leaned on, with a stop after each batch; ``prompt`` is its conversation as it
+    was read."""
+    occlusions = yield from occluding(model, prompt, finished.tokens)
+    documents = _leaning(model, prompt, finished.conversation, finished.tokens)
     words = words_of(model, finished.tokens)
     result = Explanation(id=id, text=finished.text, words=_placed(words, finished.text), pictures=[], documents=[])
-    if pictures is not None:
-        result.pictures = [
+    for occlusion in occlusions:
+        falls = occlusion.greatest(words)
+        result.pictures.append(
             SeenPicture(
-                width=source.size[0],
-                height=source.size[1],
-                patches=source.rectangles.round(1).tolist(),
-                weights=_of_words(weights, words).round(5).tolist(),
+                width=occlusion.source.size[0],
+                height=occlusion.source.size[1],
+                patches=occlusion.source.rectangles.round(1).tolist(),
+                weights=occlusion.weights(words).round(5).tolist(),
+                falls=falls.round(4).tolist(),
+                matters=(falls > MATTERS).tolist(),
             )
-            for source, weights in zip(pictures.sources, pictures.items, strict=True)
-        ]
+        )
     if documents is not None:
         result.documents = _documents(documents, _passages(documents, prompt, finished.conversation))
     return result
 
 
-def heatmap(model: WeftModel, prompt: Prompt, finished: Finished, picture: int, word: int) -> Image.Image | None:
-    """A picture with what a word looked at laid over it; None if there is no such picture or word."""
-    pictures, _ = _leanings(model, prompt, finished.conversation, finished.tokens)
+def drawing(
+    model: WeftModel, prompt: Prompt, finished: Finished, picture: int, word: int
+) -> Generator[None, None, Image.Image | None]:
+    """A picture, lit where it matters to a word, with a stop after each batch; None if there is no such picture or
+    word."""
     words, images = words_of(model, finished.tokens), finished.conversation.of_kind("image")
-    if pictures is None or picture >= len(pictures.items) or word >= len(words):
+    if picture >= len(images) or word >= len(words):
         return None
-    weights, image = _of_words(pictures.items[picture], words), load_image(images[picture]["image"])
-    return Seen(tuple(text for text, _, _ in words), weights, pictures.sources[picture], image).heatmap(word, LONGEST)
+    occlusions = yield from occluding(model, prompt, finished.tokens)
+    image = load_image(images[picture]["image"])
+    return seen_without(occlusions[picture], words, image).heatmap(word, LONGEST)
 
 
 def opened(
@@ -130,19 +136,16 @@ def opened(
     )
 
 
-def _leanings(
-    model: WeftModel, prompt: Prompt, conversation: Conversation, tokens: Sequence[int]
-) -> tuple[Leaning | None, Leaning | None]:
-    """What a reply leaned on among pictures, and among documents, these by where they stand in the whole document."""
-    pictures = documents = None
+def _leaning(model: WeftModel, prompt: Prompt, conversation: Conversation, tokens: Sequence[int]) -> Leaning | None:
+    """What a reply leaned on among documents, by where they stand in the whole document; None if it read none."""
     sent = conversation.of_kind("document")
+    if not sent:
+        return None
     for leaning, sources in zip(lean_on(model, prompt, tokens), prompt.sources, strict=True):
-        if leaning.sources and isinstance(leaning.sources[0], Picture):
-            pictures = leaning
-        elif leaning.sources:
+        if leaning.sources and isinstance(leaning.sources[0], Excerpt):
             moved = (replace(one, start=one.start + sent[owner].get("start", 0)) for one, owner in sources)
-            documents = replace(leaning, sources=tuple(moved))
-    return pictures, documents
+            return replace(leaning, sources=tuple(moved))
+    return None
 
 
 def _passages(documents: Leaning, prompt: Prompt, conversation: Conversation) -> list[Passage]:
@@ -175,12 +178,6 @@ def _documents(documents: Leaning, passages: Sequence[Passage]) -> list[ReadPass
         )
         for index, (passage, share) in enumerate(zip(passages, documents.shares, strict=True))
     ]
-
-
-def _of_words(weights: Float[np.ndarray, "T N"], words: Sequence[tuple[str, int, int]]) -> Float[np.ndarray, "W N"]:
-    """Weights of tokens as those of words."""
-    rows = [weights[begin:end].mean(0) for _, begin, end in words]
-    return np.stack(rows) if rows else np.zeros((0, weights.shape[1]), np.float32)
 
 
 def _placed(words: Sequence[tuple[str, int, int]], text: str) -> list[Word]:

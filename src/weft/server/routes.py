@@ -18,7 +18,7 @@ from weft.responding import portions
 from weft.search import Prompt
 from weft.server.conversation import Part
 from weft.server.errors import RESPONSES, ApiError
-from weft.server.explaining import Finished, explanation, heatmap, opened
+from weft.server.explaining import Finished, drawing, explaining, opened
 from weft.server.guarding import owner
 from weft.server.presence import while_there
 from weft.server.schemas import (
@@ -94,7 +94,7 @@ def _cut(model: WeftModel, text: str) -> list[Piece]:
     "/v1/explanations/{id}",
     response_model=Explanation,
     responses={200: {"content": {"image/png": {}}}},
-    summary="What a finished reply looked at and leaned on",
+    summary="What a finished reply needed of pictures and leaned on in documents",
 )
 async def explanations(
     id: str,
@@ -104,15 +104,15 @@ async def explanations(
     word: int = Query(default=0, ge=0, le=100_000, description="Which word of the reply (PNG only)."),
     owner: str = Depends(owner),
 ) -> Any:
-    """As JSON, or for a word as a PNG of the picture with what the word looked at laid over it.
+    """As JSON, or for a word as a PNG of the picture, lit where it matters to the word.
 
     The id is that of the completion; of several replies to one request, the later ones have ``-1``, ``-2``, ... behind.
     """
     service = service_of(request)
     finished, prompt = await _finished(request, id, owner)
     if format == "json":
-        return await service.beside(explanation, prompt, id, finished)
-    image = await service.beside(heatmap, prompt, finished, picture, word)
+        return await service.by_portions(explaining(service.model, prompt, id, finished))
+    image = await service.by_portions(drawing(service.model, prompt, finished, picture, word))
     if image is None:
         raise ApiError(404, f"The reply {id!r} has no picture {picture} or no word {word}.", "not_found")
     png = io.BytesIO()

@@ -301,12 +301,19 @@ class Word(BaseModel):
 
 
 class SeenPicture(BaseModel):
-    """What the words looked at in a picture."""
+    """What the words need of a picture: by how much less likely they are without regions of it."""
 
     width: int
     height: int
     patches: list[tuple[float, float, float, float]] = Field(description="Left, top, right, bottom, in pixels.")
-    weights: list[list[float]] = Field(description="For each word the share of its attention on each patch.")
+    weights: list[list[float]] = Field(
+        description="For each word how much of what it needs lies on each patch; together one, or zeros if no region "
+        "matters to it."
+    )
+    falls: list[float] = Field(
+        description="For each word by how much its log-probability falls without the region that it needs most."
+    )
+    matters: list[bool] = Field(description="For each word whether some region of the picture matters to it.")
 
 
 class SentenceShare(BaseModel):
@@ -330,7 +337,7 @@ class ReadPassage(BaseModel):
 
 
 class Explanation(BaseModel):
-    """What a finished reply looked at and leaned on."""
+    """What a finished reply needed of pictures and leaned on in documents."""
 
     id: str
     object: Literal["explanation"] = "explanation"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 import anyio
@@ -59,20 +59,28 @@ class Service:
             return await asyncio.wrap_future(self.engine.run(work, *given))
 
     async def read(self, conversation: Conversation) -> Prompt:
-        """A conversation as it was read, again: a little at a time, so that others get on meanwhile."""
-        portions = reading(self.model, conversation.messages, mode=conversation.reading)
+        """A conversation as it was read, again."""
+        return await self.by_portions(reading(self.model, conversation.messages, mode=conversation.reading))
 
-        def one_more(_: WeftModel) -> Prompt | None:
+    async def by_portions(self, portions: Generator[None, None, Result]) -> Result:
+        """Work with the model that stops after each of its portions, so that others get on meanwhile.
+
+        Raises:
+            EngineFull: as much of this waits as conversations may.
+            TimeoutError: a portion took too long.
+        """
+
+        def one_more(_: WeftModel) -> tuple[Result] | None:
             try:
                 next(portions)
             except StopIteration as done:
-                return done.value
+                return (done.value,)
             return None
 
-        prompt = None
-        while prompt is None:
-            prompt = await self.beside(one_more)
-        return prompt
+        while True:
+            done = await self.beside(one_more)
+            if done is not None:
+                return done[0]
 
     def close(self) -> None:
         """Stop; replies on their way end with an error."""
