@@ -563,7 +563,7 @@ def test_document_is_encoded_once_for_a_whole_generation(monkeypatch):
     inputs = model.processor.apply_chat_template(user(b"the cat sat.", "why?"), add_generation_prompt=True)
     counts = []
     run = model.encoder().run
-    monkeypatch.setattr(model.encoder(), "run", lambda tokens: counts.append(len(tokens)) or run(tokens))
+    monkeypatch.setattr(model.encoder(), "run", lambda tokens, *more: counts.append(len(tokens)) or run(tokens, *more))
     model.generate(**inputs, **OPTIONS)
     assert counts == [1]
 

@@ -20,9 +20,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from weft.errors import DataError
+from weft.passages import Piece
 from weft.processing import WeftProcessor
 from weft.rendering import question_of, words
-from weft.text_encoders import Piece, TextEncoder
+from weft.text_encoders import TextEncoder
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from weft.errors import WeftError
 from weft.explain import look, needed, words_of
 from weft.images import load_image
 from weft.memory import Memory, Picture
+from weft.passages import Piece
 from weft.quoting import quote
 from weft.regions import random_window
 from weft.rendering import about_a_picture
 from weft.responding import score
-from weft.text_encoders import Piece
 
 if TYPE_CHECKING:
     from weft.model import WeftModel

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel
 
 from weft.errors import DataError, WeftError
+from weft.passages import Piece
 from weft.quoting import quote
 from weft.responding import last_logits
-from weft.text_encoders import Piece
 
 if TYPE_CHECKING:
     from weft.data import Example

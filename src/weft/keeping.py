@@ -23,7 +23,7 @@ from weft.memory import CopyKeys, Excerpt, KeyValues, Name, Picture, ReadMemory,
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
-    from weft.text_encoders import Piece
+    from weft.passages import Piece
 
 
 def entry(folder: Path, key: str) -> Path:

@@ -37,11 +37,12 @@ from weft.memory import Memory, Name, Placement, ReadMemory, content_hash
 from weft.memory_cache import MemoryCache
 from weft.namers import OWN, Namer, load_namer
 from weft.names import speller, with_names
+from weft.passages import Piece
 from weft.plain import PlainDecoder, state_of
 from weft.processing import WeftProcessor
 from weft.static import StaticDecoding, decode_two, empty_memory, keep_compiled, say_not_compiled
 from weft.tasks import Tasks
-from weft.text_encoders import Piece, TextEncoder
+from weft.text_encoders import TextEncoder
 from weft.weaving import Reads, Weave, WeaveConfig, decoder_layers
 
 AT_ONCE = 64

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+from weft.instructions import QUESTION
+from weft.memory import content_hash
 
 LONGEST = 800
 """Characters of a passage, by default: about 200 tokens of English."""
@@ -22,6 +26,29 @@ BOUND = 16
 
 Span = tuple[int, int]
 """Where something begins and ends in a text, in characters."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A passage of a text, to be encoded.
+
+    Attributes:
+        text: the passage.
+        name: what to call it: its document, or its id.
+        start: the character of its document at which it begins.
+        question: the question in whose sight it is encoded; empty for one that serves all questions.
+    """
+
+    text: str
+    name: str = "text"
+    start: int = 0
+    question: str = ""
+
+    @property
+    def content(self) -> str:
+        """What its features depend on, beside the encoder: the passage, or a hash of it and of its question."""
+        return content_hash(QUESTION, self.question, self.text) if self.question else self.text
+
 
 _END = re.compile(r"""(?:[.!?…]+["'”’)\]]*(?=\s) | [。！？]+["'”’」』）]* | \n\s*\n)""", re.VERBOSE)
 _NO_END = re.compile(

@@ -19,8 +19,8 @@ from weft.search import Prompt
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
+    from weft.passages import Piece
     from weft.processing import WeftProcessor
-    from weft.text_encoders import Piece
 
 LONGEST_PROMPT = 4096
 """Tokens of a prompt up to which texts are put into it where nobody insists; longer ones are read as a memory."""

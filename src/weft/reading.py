@@ -18,12 +18,11 @@ from weft.errors import DataError, WeftError
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES, Length
 from weft.leaning import Leaning, lean, lean_on
 from weft.memory import ReadMemory
-from weft.passages import BOUND, PASSAGES, Span
+from weft.passages import BOUND, PASSAGES, Piece, Span
 from weft.quoting import fits, quote
 from weft.rendering import about_documents
 from weft.responding import Response, reply, respond
 from weft.search import Prompt
-from weft.text_encoders import Piece
 from weft.weaving import ReadingMode
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from weft.knowledge import KnowledgeBase, Passage
 from weft.leaning import Leaning, lean, lean_on
 from weft.memory import ReadMemory
 from weft.model import WeftModel
-from weft.passages import BOUND, PASSAGES, sentences
+from weft.passages import BOUND, PASSAGES, Piece, sentences
 from weft.progress import Reporter
 from weft.quoting import fits, quote
 from weft.reading import LONGEST, evenly
@@ -35,7 +35,6 @@ from weft.reading_metrics import (
     top_citation,
 )
 from weft.responding import respond
-from weft.text_encoders import Piece
 from weft.weaving import ReadingMode
 
 

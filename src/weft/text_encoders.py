@@ -10,7 +10,7 @@ Izacard and Grave 2021).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +25,12 @@ from weft.hooks import states_before
 from weft.instructions import QUESTION
 from weft.memory import Excerpt, Memory, content_hash
 from weft.parts import ResolvedPart, resolve
-from weft.passages import PIECE, cut
+from weft.passages import PIECE, Piece, cut
 
 OWN = "language-model"
 """Id of the encoder that is the language model itself."""
 TOKENS_AT_ONCE = 4096
 """Tokens, padding counted, that are encoded in one batch."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A passage of a text, to be encoded.
-
-    Attributes:
-        text: the passage.
-        name: what to call it: its document, or its id.
-        start: the character of its document at which it begins.
-        question: the question in whose sight it is encoded; empty for one that serves all questions.
-    """
-
-    text: str
-    name: str = "text"
-    start: int = 0
-    question: str = ""
-
-    @property
-    def content(self) -> str:
-        """What its features depend on, beside the encoder: the passage, or a hash of it and of its question."""
-        return content_hash(QUESTION, self.question, self.text) if self.question else self.text
 
 
 def pieces(text: str, longest: int, *, overlap: int = 0, name: str = "text") -> list[Piece]:

@@ -9,9 +9,10 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from weft.memory import Memory, content_hash
+from weft.passages import Piece
 from weft.progress import Reporter
 from weft.store import FeatureStore
-from weft.text_encoders import Piece, TextEncoder, batches
+from weft.text_encoders import TextEncoder, batches
 
 
 class TextFeatures:

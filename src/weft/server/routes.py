@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from weft.engine import EngineClosed
 from weft.memory import ReadMemory
 from weft.model import WeftModel
+from weft.passages import Piece
 from weft.responding import portions
 from weft.search import Prompt
 from weft.server.conversation import Part
@@ -32,7 +33,6 @@ from weft.server.schemas import (
     Models,
 )
 from weft.server.service import Service, service_of
-from weft.text_encoders import Piece
 
 router = APIRouter(responses=RESPONSES)
 STARTED = int(time.time())
