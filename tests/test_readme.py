@@ -26,7 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
 OVER_HTTP = "from openai import"
-TAKES_LONG = ("train", "evaluate", "data", "pull", "serve", "--model")
+TAKES_LONG = ("train", "evaluate", "data", "pull", "serve", "calibrate", "--model")
 """Commands with these words need data or hours, or go on until they are stopped."""
 
 

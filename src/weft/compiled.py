@@ -81,7 +81,7 @@ class CompiledSteps:
     """
 
     def __init__(self, decoder: Decoder, weaves: Weaves) -> None:
-        self.decoder, self.weaves = decoder, weaves
+        self.decoder, self.weaves = decoder, dict(weaves)  # as they are now: one that learns later is another
         self._steps: dict[tuple[str, bool], Any] = {}
 
     def __call__(self, ids: Int[Tensor, "B 1"], cache: TextCache, reader: Reader | None) -> Tensor | None:

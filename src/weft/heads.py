@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import DynamicCache, PreTrainedModel
 
 from weft.errors import DataError, WeftError
 from weft.passages import Piece
@@ -23,6 +22,8 @@ from weft.quoting import quote
 from weft.responding import last_logits
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from weft.data import Example
     from weft.model import WeftModel
 
@@ -64,6 +65,8 @@ def _attention(model: WeftModel, tokens: Sequence[int], first: int) -> Iterator[
     if not language_model._supports_default_dynamic_cache():
         raise WeftError(_TELLS_NOTHING.format(type(language_model).__name__))
     given = torch.tensor([list(tokens)], device=model.device)
+    from transformers import DynamicCache  # seconds, for which a cold process that looks at nothing need not wait
+
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     options: dict[str, Any] = {"cache": cache, "use_cache": True, **last_logits(model, 1)}
     if first:
