@@ -62,12 +62,12 @@ def objects_evaluation(folder: str | Path, out: str | Path) -> dict[str, int]:
     """
     folder, out = Path(folder), Path(out)
     table = folder / "labels.tsv"
-    rows = csv.DictReader(read_text(table).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = csv.DictReader(read_text(table).splitlines(), delimiter="\t", restval="", quoting=csv.QUOTE_NONE)
     if not {*_LABELS} <= {*(rows.fieldnames or ())}:
         raise DataError(f"{table} has the columns {rows.fieldnames}; it needs {', '.join(map(repr, _LABELS))}.")
     lines = []
     for number, row in enumerate(rows, 2):
-        where, noun = f"{table}:{number}", (row["plain_noun"] or "").strip()
+        where, noun = f"{table}:{number}", row["plain_noun"].strip()
         if not noun:
             raise DataError(f"{where}: the picture has no noun; say under 'plain_noun' what is on it.")
         article = "An" if noun[0].lower() in "aeiou" else "A"
