@@ -127,7 +127,9 @@ class Text:
         static = [layer for layer in cache.layers if isinstance(layer, StaticLayer)]
         if any(layer.is_sliding for layer in static):
             raise WeftError("A joint weave needs a cache in which nothing slides; leave out cache_implementation.")
-        made = _KeptStatic(name, static[0].max_cache_len) if static else _Kept(name, int(self.columns[0]))
+        made: _Kept | _KeptStatic = (
+            _KeptStatic(name, static[0].max_cache_len) if static else _Kept(name, int(self.columns[0]))
+        )
         cache.layers.append(made)
         return made
 
