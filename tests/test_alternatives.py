@@ -184,7 +184,7 @@ def test_learns_and_keeps_the_best(world, tmp_path, kind, side):
     kept = min(line["dev_loss"] for line in log(tmp_path) if "dev_loss" in line)
     assert kept < 0.8 * before and run.best == kept
     run.model, _ = learned(chosen, side)
-    assert run.dev_loss() == pytest.approx(kept, rel=1e-3)
+    assert run.dev_loss() == pytest.approx(kept, rel=0.05)  # in bfloat16, as it is loaded
 
 
 @pytest.mark.parametrize(("kind", "side"), SIDES)
