@@ -24,6 +24,7 @@ import transformers
 from measuring import QUICK, alternate, compare, table
 from peers import PROMPT, TOKENS, text_geometry
 from transformers import (
+    ContinuousBatchingConfig,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -51,6 +52,8 @@ PATCHES = 81
 CAPTIONS = 5
 """Answers of a row that is learned, of :data:`WORDS` tokens each, to one prompt about one photo."""
 WORDS = 12
+PAGE = 256
+"""Tokens of a page of continuous batching's cache: its default."""
 LEARNED_AT_ONCE = 32
 """Rows of a step of training."""
 
@@ -147,12 +150,14 @@ def in_the_engine(bench: Bench, rows: int) -> Callable[[], float]:
 
 
 def continuous(bench: Bench, rows: int) -> Callable[[], float]:
-    """The same of transformers' continuous batching; its manager, sized for these requests, is kept between rounds."""
+    """The same of transformers' continuous batching, whose cache is as large as these rows need."""
     prompts = [list(range(100, 100 + PROMPT))] * rows
     config = GenerationConfig(max_new_tokens=bench.tokens, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    blocks = -(-(PROMPT + bench.tokens) // PAGE) * rows
+    room = ContinuousBatchingConfig(page_size=PAGE, num_blocks=blocks + 1, max_batch_tokens=PROMPT * rows)
 
     def say() -> None:
-        found = bench.plain.generate_batch(prompts, config, persistent_manager=True, progress_bar=False)
+        found = bench.plain.generate_batch(prompts, config, room, persistent_manager=True)
         lengths = {len(one.generated_tokens) for one in found.values()}
         if len(found) != rows or lengths != {bench.tokens}:
             raise RuntimeError(f"{len(found)} of {rows} rows came back, of {sorted(lengths)} tokens")
@@ -172,7 +177,7 @@ def tokens(bench: Bench, counts: list[int]) -> list[dict[str, Any]]:
             "transformers generate, no photo": generating(bench, bench.plain, rows),
         }
         times = alternate(sides, bench.repeats)
-        # By itself, since it takes most of the device's memory.
+        # By itself, since its thread and its cache outlive a round.
         peer = {"transformers continuous batching, no photo": continuous(bench, rows)}
         times |= alternate({}, bench.repeats, peer)
         bench.plain.destroy_cached_continuous_batching_manager()

