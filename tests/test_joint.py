@@ -401,9 +401,9 @@ def test_a_packed_layer_computes_what_the_layer_does(qk_norm):
 
             return [text(slice(0, 2), 0, 6), text(slice(2, 3), 2, 4)]
 
-    given = hidden, memories, [2, 1], [None, None], Kept()
-    expected = layer.forward_each(*given)
-    found = made.forward_each(*given)
+    given = hidden, memories, [2, 1], [None, None]
+    expected = layer.forward_each(*given, texts=Kept())
+    found = made.forward_each(*given, texts=Kept())
     assert (found - expected).norm() < 0.03 * (expected - hidden).norm()
     texts = Kept().add(*layer.read_text(hidden, rotation))
     alone = [layer(hidden[:2], memories[0], None, texts[0]), layer(hidden[2:], memories[1], None, texts[1])]

@@ -55,11 +55,14 @@ class Leaning:
         source: Excerpt = self.sources[item]
         weights = self.items[item].sum(0)
         total = sum(one.sum() for one in self.items) or 1
-        middles = source.spans.mean(1)
         real = source.spans[:, 1] > source.spans[:, 0]
+        cut = sentences(source.text)
+        # What stands between two sentences belongs to the one before it.
+        begins = np.array([begin for begin, _ in cut])
+        owners = (np.searchsorted(begins, source.spans.mean(1), side="right") - 1).clip(0)
         found = []
-        for begin, end in sentences(source.text):
-            inside = real & (middles >= begin) & (middles <= end)
+        for number, (begin, end) in enumerate(cut):
+            inside = real & (owners == number)
             share = float(weights[: len(inside)][inside].sum() / total)
             found.append(((source.start + begin, source.start + end), share))
         return found

@@ -10,7 +10,6 @@ Notation: ``M`` items (pictures, passages), ``N`` tokens an item, ``D`` width, `
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,6 +19,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from weft.hashes import content_hash
 
 Sees = Literal["last", "all"]
 """What a text token looks at: the last item placed before it, or all items placed before it."""
@@ -394,13 +395,3 @@ class Placement:
         last = begun.clone()
         last[..., :-1] &= ~later
         return last
-
-
-def content_hash(*parts: bytes | str) -> str:
-    """A short stable name (32 hex digits of SHA-256) for bytes and strings, order and boundaries included."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.hexdigest()[:32]

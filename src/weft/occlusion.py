@@ -102,7 +102,8 @@ def occluding(model: WeftModel, prompt: Prompt, answer: Sequence[int]) -> Genera
     Arguments, result and errors as for :func:`occlude`.
     """
     found: list[Occlusion] = []
-    for place, (memory, sources) in enumerate(zip(prompt.memories, prompt.sources, strict=True)):
+    # Texts that stand in the prompt itself have sources, and no memory.
+    for place, (memory, sources) in enumerate(zip(prompt.memories, prompt.sources, strict=False)):
         pictures = [(item, source) for item, (source, _) in enumerate(sources) if isinstance(source, Picture)]
         if not pictures or not answer:
             continue

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from weft.hashes import content_hash
 from weft.instructions import QUESTION
-from weft.memory import content_hash
 
 LONGEST = 800
 """Characters of a passage, by default: about 200 tokens of English."""
