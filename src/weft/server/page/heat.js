@@ -80,3 +80,6 @@ export function whereabouts(heat) {
         return "all over the picture";
     return `mostly ${near.slice(0, 2).map((place) => PLACES[place]).join(" and ")}`;
 }
+export function lessLikely(fall) {
+    return `${Math.min(99, Math.round(100 * (1 - Math.exp(-fall))))} %`;
+}

@@ -109,16 +109,16 @@ async function ask(question) {
         return;
     const explanation = await api.explanation(id).catch(() => null);
     if (explanation !== null && asked === conversation)
-        showWhereItLooked(turn, explanation);
+        showWhatItNeeds(turn, explanation);
 }
-function showWhereItLooked(turn, explanation) {
+function showWhatItNeeds(turn, explanation) {
     const [seen] = explanation.pictures;
     const points = Array.from(explanation.text);
     turn.explain(explanation, (word) => {
         if (word === null)
             return stage.lookAway();
         const { start, end } = explanation.words[word];
-        stage.lookAt(points.slice(start, end).join("").replace(/[.,;:!?]+$/, ""), seen, seen.weights[word]);
+        stage.lookAt(points.slice(start, end).join("").replace(/[.,;:!?]+$/, ""), seen, word);
     });
     stage.hint();
 }

@@ -1,5 +1,5 @@
 import { create, find } from "./dom.js";
-import { draw, heatOf, whereabouts } from "./heat.js";
+import { draw, heatOf, lessLikely, whereabouts } from "./heat.js";
 import { shortened } from "./text.js";
 const PREVIEW = 140;
 export class Stage {
@@ -36,12 +36,16 @@ export class Stage {
     hint() {
         this.hintToPoint.hidden = false;
     }
-    lookAt(word, seen, weights) {
-        const heat = heatOf(seen, weights);
-        draw(this.canvas, heat);
-        this.canvas.classList.add("on");
+    lookAt(word, seen, index) {
         this.hintToPoint.hidden = true;
-        this.looked.textContent = `For “${word}” Weft looked ${whereabouts(heat)}.`;
+        this.canvas.classList.toggle("on", seen.matters[index]);
+        if (!seen.matters[index]) {
+            this.looked.textContent = `No region of the picture matters to “${word}”.`;
+            return;
+        }
+        const heat = heatOf(seen, seen.weights[index]);
+        draw(this.canvas, heat);
+        this.looked.textContent = `Without the region that is lit, ${whereabouts(heat)}, “${word}” is ${lessLikely(seen.falls[index])} less likely.`;
     }
     lookAway() {
         this.canvas.classList.remove("on");

@@ -3,14 +3,16 @@ import { cut } from "./text.js";
 export function wordRow(explanation, onLook) {
     const row = create("div", { className: "words" });
     row.setAttribute("role", "toolbar");
-    row.setAttribute("aria-label", "Words of the answer; move with the arrow keys to see where Weft looked");
+    row.setAttribute("aria-label", "Words of the answer; move with the arrow keys to see what in the picture each needs");
+    const lit = explanation.pictures[0]?.matters;
     const words = [];
     for (const slice of cut(explanation.text, explanation.words)) {
         if (slice.span === null) {
             row.append(slice.text);
             continue;
         }
-        const word = create("span", { className: "word", tabIndex: words.length === 0 ? 0 : -1 }, slice.text);
+        const className = lit?.[words.length] === false ? "word unlit" : "word";
+        const word = create("span", { className, tabIndex: words.length === 0 ? 0 : -1 }, slice.text);
         word.setAttribute("role", "button");
         words.push(word);
         row.append(word);
