@@ -94,8 +94,8 @@ def test_words_to_which_no_region_matters_are_not_lit():
     assert not seen.map("the").any()
     dark = np.asarray(seen.heatmap("the"), float)
     np.testing.assert_allclose(dark, 0.35 * np.asarray(PICTURE, float), atol=1)
-    labels = np.asarray(seen.sheet(tile=60))[6:32]  # words stand in the first rows, a tile each
-    _, cat, the = np.split(labels[:, 6:204], 3, axis=1)
+    sheet = np.asarray(seen.sheet(tile=224))  # two tiles a row, each with its word above it
+    cat, the = sheet[6:32, 236:460], sheet[187:213, 6:230]
     assert cat.min() < 50 and 100 < the.min() < 200
     sketch = Seen(("cat", "the"), weights, Picture((60, 40), rectangles), PICTURE)
     assert sketch.matters == (True, True)
