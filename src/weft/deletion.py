@@ -22,7 +22,7 @@ from weft.images import load_image
 from weft.memory import Memory, Picture
 from weft.passages import Piece
 from weft.quoting import quote
-from weft.regions import random_window
+from weft.regions import random_window, tokens_of_region
 from weft.rendering import about_a_picture
 from weft.responding import score
 
@@ -140,14 +140,26 @@ def _log_probabilities(
     found = []
     for start in range(0, len(without), AT_ONCE):
         some = without[start : start + AT_ONCE]
-        mask = torch.ones(len(some), memory.features.shape[1], dtype=torch.bool)
-        for row, gone in zip(mask, some, strict=True):
-            row[list(gone)] = False
-        features = memory.features.expand(len(some), -1, -1)
-        read = model.read(replace(memory, features=features, mask=mask, sources=memory.sources * len(some)))
+        read = model.read(_lacking(memory, some))
         held = [[(row, column)] for row in range(len(some))]
         found.append(score(model, read, [prompt] * len(some), held, answer))
     return torch.cat(found).numpy()
+
+
+def _lacking(memory: Memory, without: Sequence[Sequence[int]]) -> Memory:
+    """A picture once for each choice of patches taken away, and with them the names of what lies mostly there."""
+    (source,), rows, patches = memory.sources, len(without), memory.features.shape[1]
+    names = None if memory.names is None else memory.names.map(lambda t: t.expand(rows, *t.shape[1:]).clone())
+    mask = torch.ones(rows, patches, dtype=torch.bool)
+    for row, gone in enumerate(without):
+        region = np.zeros(patches, bool)
+        region[list(gone)] = True
+        taken = tokens_of_region(cast(Picture, source), region, patches + (0 if names is None else names.ids.shape[1]))
+        mask[row] = torch.from_numpy(~taken[:patches])
+        if names is not None:
+            names.ids[row, torch.from_numpy(taken[patches:])] = -1
+    features = memory.features.expand(rows, -1, -1)
+    return replace(memory, features=features, mask=mask, sources=memory.sources * rows, names=names)
 
 
 @dataclass(frozen=True)
