@@ -221,9 +221,11 @@ def test_attention_is_what_transformers_tells_of_the_whole_text(family, monkeypa
     assert model.language_model.config._attn_implementation == usual
 
 
-def test_language_model_without_attention_says_so():
+@pytest.mark.parametrize("family", ["mamba", "falcon"])
+def test_language_model_without_attention_that_it_could_tell_says_so(family):
+    """Falcon has some, but none that can be told from its fused kernel, and no other while it runs."""
     with pytest.raises(WeftError, match="tells no attention"):
-        looked_at(reader("mamba"), [5, 6, 7], 1)
+        looked_at(reader(family), [5, 6, 7], 1)
 
 
 def attends(monkeypatch, looks):

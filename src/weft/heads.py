@@ -62,7 +62,8 @@ def _attention(model: WeftModel, tokens: Sequence[int], first: int) -> Iterator[
     What stands before that token is computed as usual, the others in the steps of attention's definition.
     """
     language_model, total = model.language_model, len(tokens)
-    if not language_model._supports_default_dynamic_cache():
+    tells = _is_eager(language_model) or language_model._can_set_attn_implementation()
+    if not tells or not language_model._supports_default_dynamic_cache():
         raise WeftError(_TELLS_NOTHING.format(type(language_model).__name__))
     given = torch.tensor([list(tokens)], device=model.device)
     from transformers import DynamicCache  # seconds, for which a cold process that looks at nothing need not wait
@@ -85,10 +86,10 @@ def _attention(model: WeftModel, tokens: Sequence[int], first: int) -> Iterator[
 @contextmanager
 def _eager(language_model: PreTrainedModel) -> Iterator[None]:
     """Within it a language model computes its attention in the steps of its definition, and can tell it."""
-    usual = language_model.config._attn_implementation
-    if usual == "eager" or not language_model._can_set_attn_implementation():
+    if _is_eager(language_model):
         yield
         return
+    usual = language_model.config._attn_implementation
     language_model.set_attn_implementation("eager")
     try:
         yield
@@ -96,7 +97,11 @@ def _eager(language_model: PreTrainedModel) -> Iterator[None]:
         language_model.set_attn_implementation(usual)
 
 
-def citing_heads(model: WeftModel, examples: Sequence[Example], count: int = 8) -> list[list[int]]:
+def _is_eager(language_model: PreTrainedModel) -> bool:
+    return language_model.config._attn_implementation == "eager"
+
+
+def citing_heads(model: WeftModel, examples: Sequence[Example], count: int = 4) -> list[list[int]]:
     """The heads whose attention, from a question, goes most to the document that holds the answer.
 
     Args:
