@@ -25,10 +25,6 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 import weft
 from weft.parts import locate
 
-pytestmark = pytest.mark.xfail(
-    strict=False, reason="the page shows heat maps of another kind; not yet seen in a browser"
-)
-
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SERVE = [sys.executable, "-m", "weft", "serve"]
 HOSTILE = "<img src=x onerror=window.attacked=1>"
