@@ -229,7 +229,7 @@ def training(bench: Bench, folder: Path) -> dict[str, Any]:
         each = len(learned) // LEARNED_AT_ONCE
         placement = Placement.of([[(number // each, 0)] for number in range(len(learned))])
         memory = Memory(features, ()).to(bench.device)
-        with torch.autocast(bench.device.type, torch.bfloat16):
+        with torch.autocast(bench.device.type, torch.bfloat16, enabled=model.language_model.dtype == torch.bfloat16):
             loss = step(collate(learned, 0).to(bench.device), memory, placement) / (len(apart) * WORDS)
         loss.backward()
         optimizer.step()
