@@ -319,7 +319,7 @@ def test_rows_without_memory_and_blind_places_keep_their_logits_bit_for_bit(dtyp
         copying=made.read(features, ids),
     )
     hidden, logits = torch.randn(3, 4, HIDDEN, dtype=dtype), torch.randn(3, 4, WORDS, dtype=dtype)
-    found = memory.mix(made, hidden, logits, memory.visible(torch.arange(4)))
+    found = memory.mix(made, hidden, logits, memory.visible(torch.arange(4)), None)
     assert found.dtype == dtype
     assert torch.equal(found[1], logits[1])
     assert torch.equal(found[0, :2], logits[0, :2])
@@ -342,7 +342,7 @@ def test_rows_that_share_a_memory_divide_as_they_do_alone() -> None:
         copying=made.read(features, ids),
     )
     visible = memory.visible(torch.arange(3))
-    shares, held = memory.shares(made, hidden, visible)
+    shares, held = memory.shares(made, hidden, visible, None)
     assert held.tolist() == ids[[0, 0, 1, 1]].tolist()
     for row, item in enumerate((0, 0, 1, 1)):
         copying = CopyKeys(memory.copying.keys[item : item + 1], ids[item : item + 1])

@@ -123,8 +123,9 @@ def test_row_without_memory_is_the_language_model_bit_for_bit(model):
             cache.append(own)
         held = [prompt.memories if with_memory else () for prompt in prompts]
         rows = Rows(weaves, [Reading(one).after_prompt(1) for one in held], torch.zeros(1, dtype=torch.long))
-        hidden = decoder(torch.tensor([[40], [41], [42]]), cache, rows)
-        logits.append(rows.copied(hidden, decoder.logits(hidden)))
+        written = torch.tensor([40, 41, 42])
+        hidden = decoder(written[:, None], cache, rows)
+        logits.append(rows.copied(hidden, decoder.logits(hidden), written))
     assert torch.equal(logits[0][1], logits[1][1])
     assert not torch.equal(logits[0][0], logits[1][0]) and not torch.equal(logits[0][2], logits[1][2])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -231,15 +232,69 @@ def test_what_pictures_are_called_changes_what_is_said_of_them():
     assert not torch.allclose(logits([name(patch=0)]), logits([name(patch=8)]), atol=1e-3)
 
 
-def test_a_named_letter_can_be_copied():
+def copied_after(model: weft.WeftModel, names: list[Name], text: list[int]) -> torch.Tensor:
+    """Probabilities of the next word after a text, where everything is copied that can be."""
+    with torch.no_grad():
+        model.weave().copy_gate.sentinel.bias.fill_(-20.0)
+    read = model.weave().read(model.with_names(model.encoder().encode([noise()]), [names]))
+    placed = model.place(read, weft.Placement.of([[(0, 0)]]))
+    return model(input_ids=torch.tensor([text]), memories=[placed]).logits[0, -1].softmax(-1).detach()
+
+
+def letters_of(model: weft.WeftModel, text: str) -> list[int]:
+    return model.processor.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
+
+
+def test_a_name_is_copied_from_its_first_token():
+    model = naming(opened=False)
+    first, *others = letters_of(model, "zebu")
+    chances = copied_after(model, [name("zebu")], [5, 6])
+    assert float(chances[first]) == pytest.approx(1, abs=1e-4)
+    assert float(chances[others].max()) < 1e-4
+
+
+def test_a_name_that_was_begun_goes_on_and_does_not_begin_anew():
+    """Token by token, and in the middle of two names that have a letter in common."""
     model = naming(opened=False)
     with torch.no_grad():
-        model.weave().copy_gate.sentinel.bias.fill_(-20.0)  # everything is copied
-    read = model.weave().read(model.with_names(model.encoder().encode([noise()]), [[name("z")]]))
+        model.weave().copy_gate.going_on.fill_(30.0)
+    names, spelling = [name("zebu"), name("abyss")], letters_of(model, "abyss")
+    for at in range(1, len(spelling)):
+        following = {spelling[at]}
+        following |= {b for word in ("zebu", "abyss") for a, b in pairwise(letters_of(model, word)) if a == spelling[at - 1]}
+        chances = copied_after(model, names, [5, 6, *spelling[:at]])
+        assert float(chances[sorted(following)].sum()) == pytest.approx(1, abs=1e-4)
+        assert float(chances[spelling[at]]) > 1e-3
+
+
+def test_no_name_goes_on_where_it_was_not_begun():
+    """A letter that is repeated is not copied for ever: nothing but a name's first token follows on its last."""
+    model = naming(opened=False)
+    spelling = letters_of(model, "wok")
+    chances = copied_after(model, [name("wok")], [5, 6, *spelling])
+    assert float(chances[spelling[0]]) == pytest.approx(1, abs=1e-4)
+
+
+def test_how_surely_a_name_goes_on_is_learned():
+    gate = naming(opened=False).weave().copy_gate
+    ids, begins = torch.tensor([[5, 6]]), torch.tensor([[True, False]])
+    copying = gate.read(torch.randn(1, 2, 32), ids, begins=begins)
+    shares = gate(torch.randn(1, 1, 32), copying, written=torch.tensor([[5]]))
+    shares.copied[0, 0, 1].neg().backward()
+    assert gate.going_on.grad < 0
+
+
+def test_memories_of_embeddings_copy_the_first_tokens_of_names_alone():
+    """Where the text's tokens are not known, no name goes on."""
+    model = naming(opened=False)
+    spelling = letters_of(model, "zebu")
+    with torch.no_grad():
+        model.weave().copy_gate.sentinel.bias.fill_(-20.0)
+    read = model.weave().read(model.with_names(model.encoder().encode([noise()]), [[name("zebu")]]))
     placed = model.place(read, weft.Placement.of([[(0, 0)]]))
-    chances = model(input_ids=torch.tensor([[5, 6]]), memories=[placed]).logits[0, -1].softmax(-1)
-    held = model.processor.tokenizer(" z", add_special_tokens=False)["input_ids"]
-    assert float(chances[held].sum().detach()) == pytest.approx(1, abs=1e-4)
+    embeddings = model.get_input_embeddings()(torch.tensor([[5, *spelling[:1]]]))
+    chances = model(inputs_embeds=embeddings, memories=[placed]).logits[0, -1].softmax(-1)
+    assert float(chances[spelling[0]].detach()) == pytest.approx(1, abs=1e-4)
 
 
 def test_nothing_stands_in_front_of_the_first_letter_of_a_name():

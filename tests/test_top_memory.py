@@ -237,7 +237,7 @@ def test_plain_decoder_says_what_generate_says(both, beams, monkeypatch):
 def test_copy_gates_look_at_the_whole_memory(both):
     placed = both.place(both.read_texts(PASSAGES), Placement.of([[(item, 0) for item in range(4)]]), 1)
     hidden = torch.randn(1, 2, both.config.get_text_config().hidden_size)
-    shares, _ = placed.shares(both.weave("reader").copy_gate, hidden, placed.visible(torch.arange(2)))
+    shares, _ = placed.shares(both.weave("reader").copy_gate, hidden, placed.visible(torch.arange(2)), None)
     assert shares.copied.isfinite().all()
 
 

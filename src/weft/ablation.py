@@ -82,6 +82,7 @@ class PlainAblation:
         # in a cache, wherever it stands.
         start = min(int(prompt.memories[place].placement.starts.min()), len(prompt.tokens) - 1)
         tokens = torch.tensor([[*prompt.tokens, *answer[:-1]]])
+        self.written = tokens[:, -len(answer) :]
         before, after = F.embedding(tokens, self.decoder.embeddings).tensor_split((start,), 1)
         self.cache = TextCache(self.decoder, 1)
         layers, first = len(self.decoder.layers), first_layer(self.weaves.values())
@@ -108,7 +109,7 @@ class PlainAblation:
             gate = self.weaves[memory.weave].copy_gate
             if gate is not None:
                 visible = memory.visible(self._columns(hidden.shape[1]))
-                logits = memory.mix(gate, hidden, logits, visible)
+                logits = memory.mix(gate, hidden, logits, visible, self.written.expand(rows, -1))
         return _of_tokens(logits, self.answer)
 
     def _run(

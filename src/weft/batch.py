@@ -171,7 +171,11 @@ class BatchMemory:
         return fused if rows is None else hidden.index_copy(0, rows.to(hidden.device), fused)
 
     def shares(
-        self, gate: CopyGate, hidden: Float[Tensor, "B T H"], visible: Bool[Tensor, "R T S"] | None
+        self,
+        gate: CopyGate,
+        hidden: Float[Tensor, "B T H"],
+        visible: Bool[Tensor, "R T S"] | None,
+        written: Int[Tensor, "B T"] | None,
     ) -> tuple[Shares, Int[Tensor, "R S"]]:
         """How the rows that have memory divide their next words, and the tokens that they may copy.
 
@@ -179,11 +183,15 @@ class BatchMemory:
             gate: the weave's copy gate.
             hidden: the language model's last hidden states.
             visible: what :meth:`visible` gave for these columns.
+            written: the text's tokens in these columns; None where they are not known.
         """
         assert self.copying is not None
         hidden = hidden if self.rows is None else hidden[self.rows.to(hidden.device)]
+        if written is not None:
+            written = written if self.rows is None else written[self.rows.to(written.device)]
+            written = written.reshape(len(self.owners), -1)
         folded, visible = self._folded(hidden, visible, gate.q_proj.weight.dtype)
-        shares = gate(folded, self.copying, visible)
+        shares = gate(folded, self.copying, visible, written)
         rows, tokens = hidden.shape[:2]
         ids = self.copying.ids.repeat_interleave(rows // len(self.copying.ids), 0)
         return Shares(shares.copied.reshape(rows, tokens, ids.shape[1]), shares.generated.reshape(rows, tokens)), ids
@@ -203,9 +211,10 @@ class BatchMemory:
         hidden: Float[Tensor, "B T H"],
         logits: Float[Tensor, "B T V"],
         visible: Bool[Tensor, "R T S"] | None,
+        written: Int[Tensor, "B T"] | None,
     ) -> Float[Tensor, "B T V"]:
         """Logits with what is copied mixed in, for the rows that have memory; the others pass untouched."""
-        shares, ids = self.shares(gate, hidden, visible)
+        shares, ids = self.shares(gate, hidden, visible, written)
         if self.rows is None:
             return mixed(logits, shares, ids)
         rows = self.rows.to(logits.device)

@@ -88,8 +88,9 @@ class SideBySide:
         if self._rows is None:
             readings = [Reading(prompt.memories).after_prompt(1) for prompt in self._prompts]
             self._rows = Rows(self._weaves, readings, torch.zeros(1, dtype=torch.long), self._cache)
-        hidden = self._decoder(torch.tensor(tokens)[:, None], self._cache, self._rows)
-        return self._rows.copied(hidden, self._decoder.logits(hidden))
+        written = torch.tensor(tokens)
+        hidden = self._decoder(written[:, None], self._cache, self._rows)
+        return self._rows.copied(hidden, self._decoder.logits(hidden), written)
 
     def keep(self, kept: list[int]) -> None:
         """See :class:`Texts`."""

@@ -21,6 +21,10 @@ from torch.nn import functional as F
 from weft.fusion import RMSNorm, project_real
 from weft.memory import CopyKeys
 
+FEW_NAMES = 3.0
+"""Where the sentinel of a gate starts that may copy a handful of names."""
+MANY_TOKENS = 8.0
+"""Where that of one starts that may copy every token of a passage."""
 FLOOR = 1e-30
 """Least probability of which a logarithm is taken: below every one that a word is chosen with, and finite."""
 
@@ -46,13 +50,17 @@ class CopyGate(nn.Module):
     language model is (Khandelwal et al. 2020), and the gate starts out so: with one projection for both, and little
     that is copied.
 
+    A name of several tokens is copied from its first one on, and goes on only where the token before was written; a
+    learned weight says how much likelier that is than anything else (as an induction head does; Olsson et al. 2022).
+
     Args:
         hidden_size: width ``H`` of the language model's last hidden states.
         memory_size: width ``D`` of the memory's features.
         width: width in which they are compared.
+        names: whether it copies names.
     """
 
-    def __init__(self, hidden_size: int, memory_size: int, width: int) -> None:
+    def __init__(self, hidden_size: int, memory_size: int, width: int, *, names: bool = False) -> None:
         super().__init__()
         self.hidden_norm = RMSNorm(hidden_size, eps=1e-6)
         self.memory_norm = RMSNorm(memory_size, eps=1e-6)
@@ -63,7 +71,9 @@ class CopyGate(nn.Module):
         if hidden_size == memory_size:
             self.before_proj.load_state_dict(self.q_proj.state_dict())
         nn.init.zeros_(self.sentinel.weight)
-        nn.init.constant_(self.sentinel.bias, 8.0)  # some hundred tokens together then have a share of a few percent
+        # Some hundred tokens together then have a share of a few percent, and a handful of names one of a tenth.
+        nn.init.constant_(self.sentinel.bias, FEW_NAMES if names else MANY_TOKENS)
+        self.going_on = nn.Parameter(torch.tensor(2 * FEW_NAMES)) if names else None
 
     def read(
         self,
@@ -73,6 +83,8 @@ class CopyGate(nn.Module):
         begins: Bool[Tensor, "M N"] | None = None,
     ) -> CopyKeys:
         """Keys of a memory's tokens: all the work on the memory that is ever done here.
+
+        A gate for names keeps each token that follows on another to where that one was written.
 
         Args:
             features: the memory.
@@ -84,7 +96,11 @@ class CopyGate(nn.Module):
         before = F.pad(before[:, :-1], (0, 0, 1, 0))  # before the first there is none
         if begins is not None:
             before = before.masked_fill(begins[..., None], 0.0)
-        return CopyKeys(before + token, ids.to(features.device))
+        ids = ids.to(features.device)
+        if self.going_on is None:
+            return CopyKeys(before + token, ids)
+        after = F.pad(ids[:, :-1], (1, 0), value=-1)
+        return CopyKeys(before + token, ids, after if begins is None else after.masked_fill(begins, -1))
 
     def _parts(self, features: Float[Tensor, "R D"]) -> Float[Tensor, "R width"]:
         features = self.memory_norm(features)
@@ -95,6 +111,7 @@ class CopyGate(nn.Module):
         hidden: Float[Tensor, "G T H"],
         copying: CopyKeys,
         visible: Bool[Tensor, "G T S"] | None = None,
+        written: Int[Tensor, "G T"] | None = None,
     ) -> Shares:
         """How the next word's probability is divided.
 
@@ -102,6 +119,8 @@ class CopyGate(nn.Module):
             hidden: last hidden states of the language model, as its head takes them.
             copying: what :meth:`read` returned, ``[G, S, width]``.
             visible: True where a text token may look at a memory token; None when all may.
+            written: the tokens that the hidden states stand at; None where they are not known, as where a language
+                model is given embeddings, and then no name goes on.
         """
         hidden = self.hidden_norm(hidden)
         query, rest = self.q_proj(hidden), self.sentinel(hidden)
@@ -109,6 +128,13 @@ class CopyGate(nn.Module):
             scores = query.float() @ copying.keys.float().mT / math.sqrt(query.shape[-1])
             allowed = (copying.ids >= 0)[:, None]
             allowed = allowed if visible is None else allowed & visible
+            if copying.after is not None and self.going_on is not None:
+                anywhere = (copying.after < 0)[:, None]
+                goes_on = torch.zeros_like(anywhere)
+                if written is not None:
+                    goes_on = copying.after[:, None] == written.to(copying.after.device)[..., None]
+                scores = scores + goes_on * self.going_on.float()
+                allowed = allowed & (anywhere | goes_on)
             scores = scores.masked_fill(~allowed, -math.inf)
             shares = torch.cat([scores, rest.float()], -1).log_softmax(-1)
         return Shares(shares[..., :-1], shares[..., -1])

@@ -39,7 +39,7 @@ def save_read(memory: ReadMemory, path: Path) -> None:
         if layer.mask is not None:
             tensors[f"mask.{index}"] = layer.mask
     if memory.copying is not None:
-        tensors |= {"copy_keys": memory.copying.keys, "ids": memory.copying.ids}
+        tensors |= dict(zip(("copy_keys", "ids", "after"), memory.copying.tensors, strict=False))
     told: list[dict[str, Any]] = []
     for index, source in enumerate(memory.sources):
         if isinstance(source, Excerpt):
@@ -73,7 +73,7 @@ def load_read(path: Path, key: str = "") -> ReadMemory | None:
             KeyValues(tensors[f"keys.{index}"], tensors[f"values.{index}"], tensors.get(f"mask.{index}"))
             for index in range(sum(name.startswith("keys.") for name in tensors))
         )
-        copying = CopyKeys(tensors["copy_keys"], tensors["ids"]) if "ids" in tensors else None
+        copying = CopyKeys(tensors["copy_keys"], tensors["ids"], tensors.get("after")) if "ids" in tensors else None
         return ReadMemory(about["weave"], layers, sources, key, copying)
     except FileNotFoundError:
         return None

@@ -158,7 +158,8 @@ def _copied(
     with head_inputs(model.get_output_embeddings()) as given:  # type: ignore[arg-type]
         model(input_ids=tokens, memories=memories, use_cache=False, **last_logits(model, last))
     visible = placed.visible(torch.arange(tokens.shape[1]))
-    shares, _ = placed.shares(gate, given[-1], None if visible is None else visible[:, -given[-1].shape[1] :])
+    width = given[-1].shape[1]
+    shares, _ = placed.shares(gate, given[-1], None if visible is None else visible[:, -width:], tokens[:, -width:])
     return shares.copied[0].softmax(-1).nan_to_num().float().cpu()
 
 

@@ -143,7 +143,7 @@ class _Copying:
         gate = model.weave(placed.weave).copy_gate
         assert gate is not None
         width = states.shape[1]
-        shares, ids = placed.shares(gate, states, placed.visible(torch.arange(width)))
+        shares, ids = placed.shares(gate, states, placed.visible(torch.arange(width)), batch.input_ids)
         places = torch.full((len(states),), -1, device=states.device)
         held = torch.arange(len(states), device=states.device) if placed.rows is None else placed.rows
         places[held] = torch.arange(len(held), device=states.device)

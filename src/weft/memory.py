@@ -210,18 +210,32 @@ class CopyKeys:
     Attributes:
         keys: ``[M, N, width]``.
         ids: the tokens in the language model's vocabulary, ``[M, N]``; -1 where one can't be copied.
+        after: the token that has to be the last one written where one is copied, ``[M, N]``, -1 where any may be: a
+            name goes on only where it was begun. None where any may be for all of them.
     """
 
     keys: Float[Tensor, "M N width"]
     ids: Int[Tensor, "M N"]
+    after: Int[Tensor, "M N"] | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors."""
+        return [self.keys, self.ids, *([] if self.after is None else [self.after])]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> CopyKeys:
         """Apply ``function`` to each tensor."""
-        return CopyKeys(function(self.keys), function(self.ids))
+        return CopyKeys(*map(function, self.tensors))
 
     def padded(self, more: int) -> CopyKeys:
         """The same with so many tokens more, which can't be copied."""
-        return CopyKeys(F.pad(self.keys, (0, 0, 0, more)), F.pad(self.ids, (0, more), value=-1))
+        keys, *tokens = self.tensors
+        return CopyKeys(F.pad(keys, (0, 0, 0, more)), *(F.pad(one, (0, more), value=-1) for one in tokens))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[CopyKeys]) -> CopyKeys:
+        """The items of several, one after another; all of them have ``after``, or none."""
+        return cls(*(torch.cat(same) for same in zip(*(part.tensors for part in parts), strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +286,7 @@ class ReadMemory:
         sources = tuple(source for read in reads for source in read.sources)
         key = content_hash(*(read.key for read in reads)) if all(read.key for read in reads) else ""
         held = [read.copying for read in padded if read.copying is not None]
-        copying = CopyKeys(torch.cat([c.keys for c in held]), torch.cat([c.ids for c in held])) if held else None
+        copying = CopyKeys.concatenate(held) if held else None
         return cls(first.weave, layers, sources, key, copying)
 
     def _padded(self, width: int) -> ReadMemory:
@@ -324,7 +338,7 @@ class ReadMemory:
     def bytes(self) -> int:
         """Memory that keys and values take."""
         tensors = [tensor for layer in self.layers for tensor in (layer.keys, layer.values)]
-        tensors += [] if self.copying is None else [self.copying.keys, self.copying.ids]
+        tensors += [] if self.copying is None else self.copying.tensors
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def to(self, *args: Any, **kwargs: Any) -> ReadMemory:

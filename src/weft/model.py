@@ -450,11 +450,13 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         labels, count = inputs.pop("labels", None), inputs.pop("num_items_in_batch", None)
         with head_inputs(cast(nn.Module, self.get_output_embeddings())) as given:
             output = self.language_model(**{**inputs, "return_dict": True})
+        width, ids = given[-1].shape[1], inputs.get("input_ids")
+        written = None if ids is None else ids[:, -width:]
         for memory, visible in self._slot.memories.values():
             gate = self.weave(memory.weave).copy_gate
             if gate is not None:
-                last = None if visible is None else visible[:, -given[-1].shape[1] :]
-                output.logits = memory.mix(gate, given[-1], output.logits, last)
+                last = None if visible is None else visible[:, -width:]
+                output.logits = memory.mix(gate, given[-1], output.logits, last, written)
         if labels is not None:
             size = self.config.get_text_config(decoder=True).vocab_size
             options = {} if count is None else {"num_items_in_batch": count}

@@ -155,12 +155,15 @@ class Rows:
             hidden = fused if looking.rows is None else hidden.index_copy(0, looking.rows, fused)
         return hidden
 
-    def copied(self, hidden: Float[Tensor, "B H"], logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+    def copied(
+        self, hidden: Float[Tensor, "B H"], logits: Float[Tensor, "B V"], written: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B V"]:
         """Logits of the next words with what the rows copy mixed in.
 
         Args:
             hidden: hidden states as the language model's head takes them.
             logits: what it made of them.
+            written: each row's last token.
         """
         for looking in self._looking:
             gate = looking.weave.copy_gate
@@ -170,6 +173,6 @@ class Rows:
             parts = zip(rows.split(looking.counts), looking.memories, looking.visible, strict=True)
             for own, memory, visible in parts:
                 seen = None if visible is None else visible[:, -1:].expand(len(own), -1, -1)
-                mixed = memory.mix(gate, hidden[own][:, None], logits[own][:, None], seen)
+                mixed = memory.mix(gate, hidden[own][:, None], logits[own][:, None], seen, written[own][:, None])
                 logits = logits.index_copy(0, own, mixed[:, 0])
         return logits

@@ -68,8 +68,9 @@ def read_prompt(decoder: Decoder, weaves: Weaves, prompt: Prompt, cache: TextCac
     """
     done = cache.lengths[0]
     rows = Rows(weaves, [Reading(prompt.memories)], torch.arange(done, len(prompt.tokens)), cache)
-    hidden = decoder(torch.tensor([list(prompt.tokens[done:])]), cache, rows)
-    return rows.copied(hidden, decoder.logits(hidden))
+    tokens = torch.tensor([list(prompt.tokens[done:])])
+    hidden = decoder(tokens, cache, rows)
+    return rows.copied(hidden, decoder.logits(hidden), tokens[:, -1])
 
 
 @torch.inference_mode()
@@ -118,9 +119,9 @@ def search(
         cache.select(rows)
         readings = [Reading(one.prompt.memories).after_prompt(len(one.running)) for one in running]
         reader = Rows(weaves, readings, torch.zeros(1, dtype=torch.long), cache)
-        tokens = torch.tensor([[beam.tokens[-1]] for one in running for beam in one.running])
-        hidden = decoder(tokens, cache, reader)
-        scores = reader.copied(hidden, decoder.logits(hidden))
+        tokens = torch.tensor([beam.tokens[-1] for one in running for beam in one.running])
+        hidden = decoder(tokens[:, None], cache, reader)
+        scores = reader.copied(hidden, decoder.logits(hidden), tokens)
     return [one.best() for one in searches]
 
 

@@ -79,7 +79,8 @@ def empty_memory(weave: Weave, items: int, tokens: int) -> ReadMemory:
     copying = None
     if config.copy_width:
         ids = torch.zeros(items, tokens, dtype=torch.long, device=layers[0].keys.device)
-        copying = CopyKeys(zeros(items, tokens, config.copy_width), ids)
+        after = torch.full_like(ids, -1) if config.labels else None
+        copying = CopyKeys(zeros(items, tokens, config.copy_width), ids, after)
     return ReadMemory(weave.name, layers, copying=copying)
 
 

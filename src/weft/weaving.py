@@ -24,8 +24,6 @@ from weft.memory import KeyValues, Memory, NameTokens, ReadMemory, Sees, content
 
 Reads = Literal["pictures", "texts"]
 """What a weave's memories are made of."""
-FEW_NAMES = 3.0
-"""Where the sentinel of a copy gate starts that may copy a handful of names: together they have a share of a tenth."""
 Initial = Literal["identity", "self-attention"]
 """How fusion layers start: as exact identity, or as copies of their decoder layer's self-attention."""
 ReadingMode = Literal["once", "careful", "prompt"]
@@ -174,9 +172,7 @@ class Weave(nn.Module):
         config = self.config
         config.copy_width = width
         size = config.memory_size if config.layered else config.hidden_size
-        self.copy_gate = CopyGate(config.hidden_size, size, width)
-        if config.labels:
-            nn.init.constant_(self.copy_gate.sentinel.bias, FEW_NAMES)
+        self.copy_gate = CopyGate(config.hidden_size, size, width, names=bool(config.labels))
 
     def add_names(self, labels: dict[str, str]) -> None:
         """Let it read the names of what pictures show, which a namer of this id and hash gives."""
