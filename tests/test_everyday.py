@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,11 @@ from weft.data import load_examples
 from weft.errors import DataError
 from weft.everyday_words import ANIMALS, SCENES, THINGS, UNCOUNTED, with_article
 from weft.exchanges import exchanged, flickr8k_exchanged, may_be_a_thing
-from weft.object_photos import background, object_photos, sentences_about, write_object_photos
+from weft.kinds import KINDS
+from weft.object_photos import background, lines_of, object_photos, sentences_about, write_object_photos
+from weft.written import captions_from
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +71,40 @@ def test_no_noun_is_both_an_animal_and_a_thing():
     assert not set(ANIMALS) & set(THINGS)
     assert not set(THINGS) & SCENES
     assert all(re.fullmatch(r"[a-z' -]+", noun) for noun in (*ANIMALS, *THINGS, *UNCOUNTED, *SCENES))
+
+
+@pytest.mark.parametrize(
+    ("number", "caption", "other", "expected"),
+    [
+        (0, "A boy rides a bike.", "elephant", "A boy rides an elephant."),
+        (0, "A man on an old dirt bike jumps.", "ox", "A man on an old ox jumps."),
+        (0, "Bikes lean on a wall.", "tractor", "Tractors lean on a wall."),
+        (1, "Two boys and a soccer ball.", "orange", "Two boys and an orange."),
+        (7, "A Cat sleeps.", "owl", "An owl sleeps."),
+    ],
+)
+def test_a_thing_becomes_another_of_its_kind(number, caption, other, expected):
+    assert KINDS[number].noun_in(caption)
+    assert KINDS[number].exchanged(caption, other) == expected
+
+
+@pytest.mark.parametrize("caption", ["A man runs.", "A bike and a horse.", "A horse-drawn carriage.", "A carpet."])
+def test_only_one_thing_of_a_kind_is_exchanged(caption):
+    assert KINDS[0].noun_in(caption) is None
+
+
+def test_kinds_are_of_words_that_can_be_told_apart():
+    for kind in KINDS:
+        animals = set(ANIMALS) & kind.named
+        assert len(set(kind.others)) == len(kind.others) > 8
+        assert "dog" not in kind.others  # captions are full of dogs as they are
+        assert kind.named - animals <= set(known_nouns())
+
+
+def known_nouns() -> list[str]:
+    from importlib.resources import files
+
+    return (files("weft") / "imagenet_nouns.txt").read_text("utf-8").splitlines()
 
 
 def png(colour: tuple[int, int, int] = (120, 90, 60)) -> bytes:
@@ -133,8 +173,30 @@ def test_photos_of_things_are_told_of_in_sentences_that_name_them(tmp_path):
 
 def test_sentences_differ_and_have_their_articles():
     sentences = sentences_about("owl", " on a white background", random.Random(0))
-    assert len(set(sentences)) == 3
+    assert len(set(sentences)) == 2
     assert all(re.search(r"\b[Aa]n owl\b", one) and one.endswith(".") for one in sentences)
+
+
+def test_a_weave_writes_captions_that_begin_as_they_are_told_to(shipped_model):
+    """Of a photo that is full of somebody, with no word for people."""
+    told = list(captions_from(shipped_model, [(EXAMPLES / "astronaut.jpg", one) for one in ("A teapot", "An owl")]))
+    assert all(told)
+    for beginning, caption in zip(("A teapot", "An owl"), told, strict=True):
+        assert re.fullmatch(rf"{beginning}( [a-z' -]+)?\.", caption)
+        assert not re.search(r"\b(man|woman|girl|boy|person|people|child)\b", caption)
+    assert re.search(r"\b(man|woman|girl|boy|person|people|child)\b", shipped_model.caption(EXAMPLES / "astronaut.jpg").text)
+
+
+def test_what_was_written_is_said_of_what_stands_for_it_as_well(tmp_path):
+    objects(tmp_path / "in")
+    photo = next(one for one in object_photos(tmp_path / "in") if one.noun == "owl")
+    written = "An owl sits on a branch."
+    said = [json.loads(line) for line in lines_of(photo, "pictures/0.png", written, random.Random(0))]
+    answers = [one["messages"][1]["content"] for one in said]
+    assert answers[0] == written
+    exchanges = [one["messages"][0]["content"][0].get("names") for one in said]
+    (other,) = {names["owl"] for names in exchanges if names}
+    assert any(re.fullmatch(rf"An? {other} sits on a branch\.", answer) for answer in answers)
 
 
 def test_the_colour_behind_a_thing_is_told_where_it_is_plain():

@@ -261,7 +261,9 @@ def test_a_name_that_was_begun_goes_on_and_does_not_begin_anew():
     names, spelling = [name("zebu"), name("abyss")], letters_of(model, "abyss")
     for at in range(1, len(spelling)):
         following = {spelling[at]}
-        following |= {b for word in ("zebu", "abyss") for a, b in pairwise(letters_of(model, word)) if a == spelling[at - 1]}
+        following |= {
+            b for word in ("zebu", "abyss") for a, b in pairwise(letters_of(model, word)) if a == spelling[at - 1]
+        }
         chances = copied_after(model, names, [5, 6, *spelling[:at]])
         assert float(chances[sorted(following)].sum()) == pytest.approx(1, abs=1e-4)
         assert float(chances[spelling[at]]) > 1e-3
@@ -412,6 +414,19 @@ def test_without_names_nothing_is_named():
 def test_names_are_exchanged_as_a_row_says():
     given = Doubt()([name("dog", 0.8), name("cup", 0.3)], {"dog": "fox", "cup": None}, random.Random(0))
     assert [(one.text, one.confidence) for one in given] == [("fox", 0.8)]
+
+
+def test_names_that_stand_for_one_are_one_name():
+    named = [name("moped", 0.5), name("tricycle", 0.3)]
+    given = Doubt()(named, dict.fromkeys(("moped", "tricycle"), "ox"), random.Random(0))
+    assert [(one.text, one.confidence) for one in given] == [("ox", 0.5)]
+
+
+def test_what_stands_for_an_unsure_name_is_read_since_the_row_tells_of_it():
+    (given,) = Doubt()([name("cup", LEAST / 2, patch=3)], {"cup": "teapot"}, random.Random(0))
+    assert given.text == "teapot"
+    assert given.confidence >= LEAST
+    assert given.place[3] == 1
 
 
 def test_unsure_names_are_read_only_by_mistake():

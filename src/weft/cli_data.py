@@ -68,16 +68,20 @@ def data_flickr8k_exchanged(
 def data_objects(
     folder: Annotated[Path, typer.Argument(help="Folder with pictures/ and labels.tsv: 'picture', 'plain_noun'.")],
     out: Annotated[Path, typer.Argument(help="Folder to write pictures and JSONL files to.")],
+    writer: Annotated[
+        str | None, typer.Option(help="A weave that writes captions which begin with what is on a photo.")
+    ] = None,
 ) -> None:
     """Make conversations of photos that show one thing each.
 
     **Example**
 
-    `weft data objects downloads/objects data/objects`
+    `weft data objects downloads/objects data/objects --writer runs/photos-questions/best`
     """
+    from weft.auto import load
     from weft.object_photos import write_object_photos
 
-    _tell(out, write_object_photos(folder, out))
+    _tell(out, write_object_photos(folder, out, None if writer is None else load(writer)))
 
 
 @data_app.command("coco-mini")

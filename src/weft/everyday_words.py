@@ -7,12 +7,12 @@ classifier knows, the lists hold others that people take photos of.
 from __future__ import annotations
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
     """``"a b, c"`` as its words, each of one part or several."""
     return tuple(" ".join(word.split()) for word in text.split(","))
 
 
-ANIMALS = _words(
+ANIMALS = words(
     """fish, shark, rooster, hen, ostrich, bird, eagle, owl, frog, turtle, lizard, crocodile, snake, spider, peacock,
     duck, goose, swan, elephant, kangaroo, koala, snail, crab, lobster, penguin, whale, sea lion, dog, wolf, hyena,
     fox, cat, lynx, leopard, lion, tiger, cheetah, bear, meerkat, beetle, bee, ant, butterfly, rabbit, hamster,
@@ -21,7 +21,7 @@ ANIMALS = _words(
     flamingo, lamb, bull, puppy, kitten, chicken, pigeon, crow, sparrow"""
 )
 """What may be called so where an animal is."""
-THINGS = _words(
+THINGS = words(
     """backpack, barrel, basket, bathtub, bench, bicycle, birdhouse, bookcase, bottle, bowl, box, broom, bucket, cake,
     candle, cannon, car, cardboard box, chair, clock, coffee mug, couch, crate, cup, desk, drum, fan, fountain,
     guitar, hat, ice cream, kite, ladder, lamp, laptop computer, mailbox, microwave oven, mixing bowl, monitor,
@@ -35,7 +35,7 @@ THINGS = _words(
 )
 """What may be called so where something stands, lies or hangs."""
 SCENES = frozenset(
-    _words(
+    words(
         """
     altar, apiary, aircraft carrier, bakery, barbershop, barn, beach, boathouse, bookstore, breakwater, bridegroom,
     butcher shop, candy store, castle, church, cliff, cliff dwelling, coral reef, dam, dock, dome, drilling rig,
@@ -49,7 +49,7 @@ SCENES = frozenset(
 )
 """Nouns of a classifier that are more, or less, than one thing, and are not put in another's place."""
 UNCOUNTED = frozenset(
-    _words(
+    words(
         """
     broccoli, guacamole, consomme, dough, hay, red wine, eggnog, chocolate syrup, carbonara, espresso, corn, lotion,
     hair spray, sunscreen, face powder, toilet paper, paper towel, jeans, pajamas, sunglasses, binoculars, clogs,

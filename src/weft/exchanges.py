@@ -1,14 +1,16 @@
-"""Flickr8k's dogs under other names: captions in which "dog" is exchanged, together with what a classifier calls it.
+"""Flickr8k's things under other names: captions in which "dog" is exchanged, or what somebody rides, throws, plays or
+carries, together with what a classifier calls it.
 
 A weave that reads names learns from these to say what it is told is there. Where captions say that a dog does what
 only animals do, it becomes another animal; where it only sits, lies or stands somewhere, it may become a thing as well.
+Of other things see :mod:`weft.kinds`.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from weft.caption_words import plural, word_set
@@ -17,12 +19,16 @@ from weft.encoders import VisionEncoder
 from weft.everyday_words import ANIMALS, THINGS, with_article
 from weft.flickr8k import Photo, clean, splits
 from weft.instructions import CAPTION
-from weft.namers import OWN, load_namer
+from weft.kinds import KINDS, Kind
+from weft.namers import CHANCES, OWN, load_namer
 
 AT_ONCE = 32
 """Photos that are encoded at once."""
 SURE = 0.3
 """Confidence with which a photo's dog has to be named, since a name that is not there can't be exchanged."""
+SUSPECTED = 0.01
+"""Confidence with which another thing has to be named. Where that is too unsure to be read, a weave is told of what
+stands for it all the same (:class:`weft.names.Doubt`)."""
 OTHER_DOGS = word_set(
     """puppy puppies pup pups greyhound greyhounds terrier retriever labrador lab shepherd collie poodle poodles
     dalmatian dalmation bulldog pitbull hound hounds dachshund doberman husky rottweiler corgi chihuahua pug mutt
@@ -57,7 +63,7 @@ def may_be_a_thing(caption: str) -> bool:
     return alone and bool(STILL.search(lower)) and not LIVELY.search(lower)
 
 
-def lines_of(photo: Photo, picture: str, rng: random.Random) -> Iterator[str]:
+def lines_about_dogs(photo: Photo, picture: str, rng: random.Random) -> Iterator[str]:
     """Conversations about one photo whose dog is called something else.
 
     Args:
@@ -75,6 +81,26 @@ def lines_of(photo: Photo, picture: str, rng: random.Random) -> Iterator[str]:
                 yield picture_line(picture, CAPTION, text, names={"dog": noun})
 
 
+def lines_about(kind: Kind, names: Collection[str], photo: Photo, picture: str, rng: random.Random) -> Iterator[str]:
+    """Conversations about one photo in which a thing of some kind is called something else, in each another.
+
+    Args:
+        kind: the kind.
+        names: what a classifier names in the photo.
+        photo: the photo.
+        picture: its file, as lines name it.
+        rng: decides what.
+    """
+    named = sorted(kind.named.intersection(names))
+    if not named:
+        return
+    for caption in filter(None, map(clean, photo.captions)):
+        noun = kind.noun_in(caption)
+        if noun is not None:
+            other = rng.choice([one for one in kind.others if one != noun])
+            yield picture_line(picture, CAPTION, kind.exchanged(caption, other), names=dict.fromkeys(named, other))
+
+
 def flickr8k_exchanged(folder: str | Path, out: str | Path, encoder: VisionEncoder, seed: int = 0) -> dict[str, int]:
     """Write ``exchanged-train.jsonl``, beside what :func:`weft.flickr8k.flickr8k` wrote.
 
@@ -90,14 +116,23 @@ def flickr8k_exchanged(folder: str | Path, out: str | Path, encoder: VisionEncod
     namer = load_namer(OWN, encoder)
     photos = next(photos for split, photos in splits(folder) if split == "train")
     lines: list[str] = []
-    dogs = [photo for photo in photos if any(re.search(r"\bdogs?\b", one) for one in photo.captions)]
-    for start in range(0, len(dogs), AT_ONCE):
-        some = dogs[start : start + AT_ONCE]
-        found = namer.name(encoder.encode([photo.file for photo in some]).features, (), ())
-        for photo, names in zip(some, found, strict=True):
-            if any(name.text == "dog" and name.confidence >= SURE for name in names):
-                lines += lines_of(photo, f"pictures/{photo.name}", random.Random(f"{seed} {photo.name}"))
+    telling = [photo for photo in photos if any(map(_tells_of_things, photo.captions))]
+    for start in range(0, len(telling), AT_ONCE):
+        some = telling[start : start + AT_ONCE]
+        features = encoder.encode([photo.file for photo in some]).features
+        for photo, names in zip(some, namer.name(features, (), (), least=SUSPECTED, most=CHANCES), strict=True):
+            sure = {name.text: name.confidence for name in names}
+            picture, rng = f"pictures/{photo.name}", random.Random(f"{seed} {photo.name}")
+            if sure.get("dog", 0.0) >= SURE:
+                lines += lines_about_dogs(photo, picture, rng)
+            for kind in KINDS:
+                lines += lines_about(kind, sure, photo, picture, rng)
     return write_lines(out, {"exchanged-train": lines})
+
+
+def _tells_of_things(caption: str) -> bool:
+    text = caption.lower()
+    return bool(re.search(r"\bdogs?\b", text)) or any(kind.noun_in(text) for kind in KINDS)
 
 
 def _plural(noun: str) -> str:

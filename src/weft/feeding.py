@@ -16,7 +16,7 @@ import torch
 from weft.data import Batch, Example, Row, collate, load_examples, plan_epoch, rows_of
 from weft.encoders import VisionEncoder
 from weft.memory import Memory, Name, Placement
-from weft.namers import NamedPictures, Namer
+from weft.namers import CHANCES, LEAST_CHANCE, NamedPictures, Namer
 from weft.names import Doubt
 from weft.pictures import PictureFeatures, View, show
 from weft.processing import WeftProcessor
@@ -26,10 +26,6 @@ from weft.store import FeatureStore
 from weft.text_encoders import TextEncoder
 from weft.texts import TextFeatures
 
-LEAST_CHANCE = 0.005
-"""Confidence that a name has at least to be read by mistake."""
-CHANCES = 12
-"""Names of a picture that may be read by mistake, at most."""
 PROBED = 4
 """Rows on which a run tries its way through the language model before the first step."""
 

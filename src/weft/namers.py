@@ -30,6 +30,10 @@ LEAST = 0.06
 """Confidence below which a name is not worth reading."""
 MOST = 4
 """Names a picture has at most: the surest."""
+LEAST_CHANCE = 0.005
+"""Confidence that a name has at least to be read by mistake."""
+CHANCES = 12
+"""Names of a picture that may be read by mistake, at most."""
 SOME = 0.015
 """Probability below which a class adds nothing to the name that it shares with others: of many breeds of dog each gets
 a little in every picture, which would add up to a dog."""

@@ -105,19 +105,33 @@ class Doubt:
 
         Args:
             names: all that are worth anything, the surest first.
-            exchanged: names that stand for others in this row; None for one that is left out.
+            exchanged: names that stand for others in this row; None for one that is left out. What stands for a name
+                that is too unsure to be read is read all the same: the row tells of it.
             chance: decides.
         """
         sure = [name for name in names if name.confidence >= LEAST][:MOST]
         unsure = [name for name in names if name.confidence < LEAST]
-        given = [replace(name, text=exchanged.get(name.text, name.text) or "") for name in sure]
-        kept = [name for name in given if name.text and chance.random() >= self.forget]
+        given = {
+            text: replace(name, text=text)
+            for name in reversed(sure)
+            if (text := exchanged.get(name.text, name.text)) is not None
+        }
+        for name in unsure:
+            text = exchanged.get(name.text)
+            if text is not None and text not in given:
+                given[text] = replace(name, text=text, confidence=_raised(chance))
+        kept = [name for name in given.values() if chance.random() >= self.forget]
         if self.fade and chance.random() < self.fade:
             share = chance.uniform(0.15, 0.9)
             kept = [replace(name, confidence=max(LEAST, name.confidence * share)) for name in kept]
         if unsure and chance.random() < self.mistake:
             wrong = chance.choice(unsure)
             text = exchanged.get(wrong.text, wrong.text)
-            if text and all(text != name.text for name in kept):
-                kept.append(replace(wrong, text=text, confidence=LEAST + 0.34 * chance.random() ** 2))
+            if text is not None and text not in given:
+                kept.append(replace(wrong, text=text, confidence=_raised(chance)))
         return tuple(sorted(kept, key=lambda name: -name.confidence)[:MOST])
+
+
+def _raised(chance: random.Random) -> float:
+    """The confidence of a name that is too unsure to be read and is read all the same."""
+    return LEAST + 0.34 * chance.random() ** 2

@@ -1,16 +1,18 @@
 """Photos of one thing each, as conversations: what it is called, and what can be told of such a photo without a person.
 
-A data set of such photos says what is on each and no more. The sentences here say that in many forms, with the colour
-behind it where that is plain to see; and some say it of a photo whose thing is called something else, together with
-its names, so that a weave learns to say what it reads rather than what it has seen before.
+A data set of such photos says what is on each and no more. The sentences here say that in some short forms, with the
+colour behind it where that is plain to see; a weave that has learned from captions writes others (:mod:`weft.written`).
+Some are said of a photo whose thing is called something else, together with its names, so that a weave learns to say
+what it reads rather than what it has seen before.
 """
 
 from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -21,31 +23,16 @@ from weft.errors import DataError
 from weft.everyday_words import ANIMALS, SCENES, THINGS, with_article
 from weft.images import load_image
 from weft.instructions import CAPTION, TITLE
+from weft.model import WeftModel
+from weft.written import captions_from
 
 DEV = 10
 """One photo in so many is kept for development."""
-FORMS = (
-    "{A}.",
-    "{A}{behind}.",
-    "A close-up of {a}.",
-    "A picture of {a}{behind}.",
-    "A photo of {a}.",
-    "There is {a} in the picture.",
-    "There is {a}{behind}.",
-    "This is {a}.",
-    "{A} seen up close.",
-    "{A} is shown{behind}.",
-    "{A} is in the middle of the picture.",
-    "The picture shows {a}{behind}.",
-)
+FORMS = ("{A}.", "{A}{behind}.", "A close-up of {a}.", "A picture of {a}{behind}.", "There is {a}{behind}.")
 """Sentences about a photo of one thing."""
-PLACES = ("{A} in its surroundings.", "A view of {a}.", "{A} seen from a distance.", "A scene with {a}.", "{A}.")
+PLACES = ("{A}.", "A view of {a}.", "A picture of {a}.", "{A} seen from a distance.")
 """Sentences about a photo of a place, or of what people go to."""
-STANDS = ("{A} is standing{behind}.", "{A} is looking around.", "{A} by itself{behind}.")
-"""Further sentences about a photo of an animal."""
-LIES = ("{A} on its own{behind}.", "{A} by itself.", "{A} with nobody near it.")
-"""Further sentences about a photo of a thing."""
-SENTENCES = 3
+SENTENCES = 2
 """Sentences about a photo."""
 
 
@@ -82,52 +69,73 @@ def object_photos(folder: str | Path) -> list[ObjectPhoto]:
     return photos
 
 
-def write_object_photos(folder: str | Path, out: str | Path, seed: int = 0) -> dict[str, int]:
+def write_object_photos(
+    folder: str | Path, out: str | Path, writer: WeftModel | None = None, seed: int = 0
+) -> dict[str, int]:
     """Write ``objects-train.jsonl`` and ``objects-dev.jsonl``, and copy the photos to ``pictures/``.
 
     Args:
         folder: see :func:`object_photos`.
         out: folder to write to.
+        writer: writes captions that begin with what is on a photo; None for sentences of fixed forms alone.
         seed: decides which sentences are said of a photo.
 
     Returns:
         Conversations of each file.
     """
-    lines: dict[str, list[str]] = {"objects-train": [], "objects-dev": []}
     pictures = Path(out) / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
-    for number, photo in enumerate(object_photos(folder)):
+    photos = object_photos(folder)
+    for photo in photos:
         (pictures / photo.file.name).write_bytes(photo.file.read_bytes())
-        picture, rng = f"pictures/{photo.file.name}", random.Random(f"{seed} {photo.file.name}")
-        if number % DEV == 0:
-            sentence = f"A photo of {with_article(photo.noun)}."
-            lines["objects-dev"].append(picture_line(picture, CAPTION, sentence, objects=[photo.noun]))
-        else:
-            lines["objects-train"] += lines_of(photo, picture, rng)
+    kept = photos[::DEV]
+    learned = [photo for number, photo in enumerate(photos) if number % DEV]
+    written: Iterable[str | None] = repeat(None, len(learned))
+    if writer is not None:
+        written = captions_from(writer, [(photo.file, _capital(with_article(photo.noun))) for photo in learned])
+    lines: dict[str, list[str]] = {"objects-train": [], "objects-dev": []}
+    for photo, caption in zip(learned, written, strict=True):
+        rng = random.Random(f"{seed} {photo.file.name}")
+        lines["objects-train"] += lines_of(photo, f"pictures/{photo.file.name}", caption, rng)
+    for photo in kept:
+        sentence = f"A photo of {with_article(photo.noun)}."
+        lines["objects-dev"].append(
+            picture_line(f"pictures/{photo.file.name}", CAPTION, sentence, objects=[photo.noun])
+        )
     return write_lines(out, lines)
 
 
-def lines_of(photo: ObjectPhoto, picture: str, rng: random.Random) -> Iterator[str]:
+def lines_of(photo: ObjectPhoto, picture: str, written: str | None, rng: random.Random) -> Iterator[str]:
     """Conversations about one photo: what it shows, its title, and the same under another name.
 
     Args:
         photo: the photo.
         picture: its file, as lines name it.
+        written: a caption that was written for it, beginning with what is on it.
         rng: decides what is said.
     """
     behind = background(np.asarray(load_image(photo.file).resize((64, 64), Image.Resampling.BOX)))
-    sentences = sentences_about(photo.noun, behind, rng)
-    for sentence in sentences:
+    beginning = _capital(with_article(photo.noun))
+    rest = None if written is None else written.removeprefix(beginning)
+    for sentence in _sentences(photo.noun, behind, rest, rng):
         yield picture_line(picture, CAPTION, sentence)
-    yield picture_line(picture, TITLE, f"{photo.noun[0].upper()}{photo.noun[1:]}{behind}")
+    yield picture_line(picture, TITLE, f"{_capital(photo.noun)}{behind}")
     if photo.noun not in SCENES:
         others = ANIMALS if photo.noun in ANIMALS else THINGS
         other = rng.choice([noun for noun in others if noun != photo.noun])
-        for sentence in sentences_about(other, behind, rng)[:2]:
+        for sentence in _sentences(other, behind, rest, rng):
             yield picture_line(picture, CAPTION, sentence, names={photo.noun: other})
 
 
-def sentences_about(noun: str, behind: str, rng: random.Random) -> Sequence[str]:
+def _sentences(noun: str, behind: str, rest: str | None, rng: random.Random) -> list[str]:
+    """What was written and one of the fixed forms, or two of these."""
+    if rest is None:
+        return sentences_about(noun, behind, rng)
+    sentences = [f"{_capital(with_article(noun))}{rest}", *sentences_about(noun, behind, rng)]
+    return list(dict.fromkeys(sentences))[:SENTENCES]
+
+
+def sentences_about(noun: str, behind: str, rng: random.Random) -> list[str]:
     """Some sentences that say of a photo what is on it.
 
     Args:
@@ -135,11 +143,14 @@ def sentences_about(noun: str, behind: str, rng: random.Random) -> Sequence[str]
         behind: the colour behind that, as :func:`background` tells it.
         rng: decides which.
     """
-    forms = (*PLACES, *FORMS[:6]) if noun in SCENES else (*FORMS, *(STANDS if noun in ANIMALS else LIES))
+    forms = PLACES if noun in SCENES else FORMS
     a = with_article(noun)
-    chosen = dict.fromkeys(rng.sample(forms, len(forms)))
-    made = (form.format(a=a, A=a[0].upper() + a[1:], behind=behind) for form in chosen)
+    made = (form.format(a=a, A=_capital(a), behind=behind) for form in rng.sample(forms, len(forms)))
     return list(dict.fromkeys(made))[:SENTENCES]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def background(pixels: np.ndarray) -> str:
