@@ -78,7 +78,7 @@ def data_objects(
 
     `weft data objects downloads/objects data/objects --writer runs/photos-questions/best`
     """
-    from weft.auto import load
+    from weft import load
     from weft.object_photos import write_object_photos
 
     _tell(out, write_object_photos(folder, out, None if writer is None else load(writer)))
