@@ -11,7 +11,8 @@ Notation: ``R`` rows, ``T`` tokens of the text, ``S`` memory tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 
 from weft.batch import BatchMemory
 from weft.decoder import Decoder, TextCache
+from weft.hooks import watching
 from weft.plain import may_be_plain
 from weft.responding import last_logits
 from weft.search import Prompt
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 AGREEMENT = 0.05
 """By how much the mean log-probability of a token may differ between two ways of computing it, in bfloat16."""
+_REPLAYING = threading.Lock()
+"""Held by the one thread whose layers hand on what they did before."""
 
 
 class Ablation(Protocol):
@@ -188,27 +192,33 @@ class TransformersAblation:
 def recorded(layers: nn.ModuleList) -> Iterator[list[Any]]:
     """Within it, what layers hand on is put into a list."""
     outputs: list[Any] = []
-    hooks = [layer.register_forward_hook(lambda *called: outputs.append(called[-1])) for layer in layers]
-    try:
+    with watching(layers, lambda *called: outputs.append(called[-1]), outputs=True):
         yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager
 def replayed(layers: nn.ModuleList, outputs: Sequence[Any], rows: int) -> Iterator[None]:
-    """Within it, layers are not computed but hand on what they did for one row, for each of so many rows."""
-    own = [vars(layer).get("forward") for layer in layers]
-    for layer, output in zip(layers, outputs, strict=True):
-        layer.forward = lambda *_, output=output, **__: _for_rows(output, rows)
-    try:
-        yield
-    finally:
-        for layer, forward in zip(layers, own, strict=True):
-            del layer.forward
-            if forward is not None:
-                layer.forward = forward
+    """Within it, layers are not computed but hand on what they did for one row, for each of so many rows. What other
+    threads compute goes through the layers as ever; one that wants to replay as well waits."""
+    thread = threading.get_ident()
+
+    def instead_of(forward: Callable[..., Any], output: Any) -> Callable[..., Any]:
+        def replay(*args: Any, **kwargs: Any) -> Any:
+            return _for_rows(output, rows) if threading.get_ident() == thread else forward(*args, **kwargs)
+
+        return replay
+
+    with _REPLAYING:
+        own = [vars(layer).get("forward") for layer in layers]
+        for layer, output in zip(layers, outputs, strict=True):
+            layer.forward = instead_of(layer.forward, output)
+        try:
+            yield
+        finally:
+            for layer, forward in zip(layers, own, strict=True):
+                del layer.forward
+                if forward is not None:
+                    layer.forward = forward
 
 
 def _for_rows(output: Any, rows: int) -> Any:

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
-from weft.errors import PartError
+from weft.errors import PartError, WeftError
 from weft.namers import OWN as OWN_LABELS
 from weft.namers import TransformersNamer, load_transformers_namer
 from weft.parts import ENCODERS, LABELS, LANGUAGE_MODEL, WEIGHTS, resolve, resolve_named
@@ -31,11 +31,16 @@ if TYPE_CHECKING:
     from weft.model import WeftModel
 
 
+SAVING = ("merge", "weights_dtype", "push_to_hub", "repo_id", "private", "token", "commit_message")
+"""Options of ``WeftModel.save_pretrained``."""
+
+
 def save_checkpoint(
     model: WeftModel,
     folder: Path,
     *,
     merge: bool = False,
+    state_dict: Mapping[str, Tensor] | None = None,
     weights_dtype: torch.dtype | None = None,
     push_to_hub: bool = False,
     repo_id: str | None = None,
@@ -69,7 +74,12 @@ def save_checkpoint(
     dtype = weights_dtype or next(model.weaves.parameters()).dtype
     model.config.dtype = dtype
     model.config.save_pretrained(folder)
-    learned = {f"weaves.{name}": tensor.to(dtype).contiguous() for name, tensor in model.weaves.state_dict().items()}
+    learned = {f"weaves.{name}": tensor for name, tensor in model.weaves.state_dict().items()}
+    if state_dict is not None:
+        if not learned.keys() <= state_dict.keys():
+            raise WeftError(f"state_dict lacks {min(learned.keys() - state_dict.keys())}; give the whole model's.")
+        learned = {name: state_dict[name] for name in learned}
+    learned = {name: tensor.to(dtype).contiguous() for name, tensor in learned.items()}
     partial = folder / f".{WEIGHTS}.partial"
     save_file(learned, partial, metadata={"format": "pt"})
     partial.replace(folder / WEIGHTS)

@@ -35,6 +35,11 @@ class WeftConfig(PreTrainedConfig):
         self.weaves = {name: weaves[name] for name in order}
         super().__init__(**kwargs)
 
+    @property
+    def keys_to_ignore_at_inference(self) -> list[str]:  # type: ignore[override]
+        """What trainers do not gather of outputs when they evaluate: the same as of the language model's."""
+        return list(getattr(self.text_config, "keys_to_ignore_at_inference", ()))
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON; the folder a language model was loaded from is nobody else's business."""
         fields = super().to_dict()

@@ -223,6 +223,14 @@ class TransformersEncoder(VisionEncoder):
                     return (rows // merged, columns // merged), length - tokens
         raise PartError(f"{type(self.model).__name__} gives {tuple(output.shape)}, in which no patches can be found.")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: without what it remembers of geometry, which the copy finds out anew."""
+        return {name: value for name, value in vars(self).items() if name != "geometry"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.geometry = lru_cache(maxsize=1024)(self._geometry)
+
     def forward(self, pixel_values: Float[Tensor, "M ..."]) -> Float[Tensor, "M N D"]:
         """Features of prepared pictures."""
         output = self._hidden(pixel_values)

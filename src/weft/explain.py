@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor, nn
+from torch import Tensor
 
 from weft.errors import WeftError
+from weft.hooks import watching
 from weft.memory import Picture, Placement, ReadMemory
 from weft.occlusion import MATTERS, Occlusion, occlude
 from weft.search import Prompt
@@ -199,25 +200,18 @@ def _weights(
     heads: Sequence[int] | None,
 ) -> Float[Tensor, "T N"]:
     """Attention of each token on each patch, averaged."""
-    caught: dict[int, Tensor] = {}
+    caught: list[Tensor] = []
     weave = model.weave(read.weave)
     chosen = range(len(weave.layers)) if layers is None else layers
 
-    def catch(index: int) -> Any:
-        def hook(layer: nn.Module, args: tuple) -> None:
-            weights = weave.fusion(index).weights(*args)[0].float().cpu()
-            caught[index] = (weights if heads is None else weights[list(heads)]).mean(0)
+    def catch(layer: Any, args: tuple) -> None:
+        weights = layer.weights(*args)[0].float().cpu()
+        caught.append((weights if heads is None else weights[list(heads)]).mean(0))
 
-        return hook
-
-    hooks = [weave.fusion(index).register_forward_pre_hook(catch(index)) for index in chosen]
-    try:
-        placed = model.place(read, Placement.of([[(0, column)]]))
+    placed = model.place(read, Placement.of([[(0, column)]]))
+    with watching([weave.fusion(index) for index in chosen], catch):
         model(input_ids=torch.tensor([list(tokens)], device=model.device), memories=[placed], use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    weights = torch.stack([caught[index] for index in chosen]).mean(0)
+    weights = torch.stack(caught).mean(0)
     if weave.config.joint:  # whose layers have given the rest of their attention to the text
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
     return weights

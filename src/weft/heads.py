@@ -8,7 +8,6 @@ Long-Context Factuality"); :func:`citing_heads` finds out which those are, from 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,10 +19,9 @@ from weft.errors import DataError, WeftError
 from weft.passages import Piece
 from weft.quoting import quote
 from weft.responding import last_logits
+from weft.twins import twin
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from weft.data import Example
     from weft.model import WeftModel
 
@@ -62,9 +60,13 @@ def _attention(model: WeftModel, tokens: Sequence[int], first: int) -> Iterator[
     What stands before that token is computed as usual, the others in the steps of attention's definition.
     """
     language_model, total = model.language_model, len(tokens)
-    tells = _is_eager(language_model) or language_model._can_set_attn_implementation()
+    eager = language_model.config._attn_implementation == "eager"
+    tells = eager or language_model._can_set_attn_implementation()
     if not tells or not language_model._supports_default_dynamic_cache():
         raise WeftError(_TELLS_NOTHING.format(type(language_model).__name__))
+    telling = language_model if eager else twin(language_model)  # others compute meanwhile, and do not want it set so
+    if not eager:
+        telling.set_attn_implementation("eager")
     given = torch.tensor([list(tokens)], device=model.device)
     from transformers import DynamicCache  # seconds, for which a cold process that looks at nothing need not wait
 
@@ -74,31 +76,12 @@ def _attention(model: WeftModel, tokens: Sequence[int], first: int) -> Iterator[
         language_model(input_ids=given[:, :first], **options)
     done = first
     for some in given[:, first:].split(AT_ONCE, 1):
-        with _eager(language_model):
-            told = getattr(language_model(input_ids=some, output_attentions=True, **options), "attentions", None)
+        told = getattr(telling(input_ids=some, output_attentions=True, **options), "attentions", None)
         if not told:
             raise WeftError(_TELLS_NOTHING.format(type(language_model).__name__))
         done += some.shape[1]
         # A layer whose attention slides has forgotten what lies behind its window.
         yield [F.pad(one[0].float(), (done - one.shape[-1], total - done)).cpu() for one in told]
-
-
-@contextmanager
-def _eager(language_model: PreTrainedModel) -> Iterator[None]:
-    """Within it a language model computes its attention in the steps of its definition, and can tell it."""
-    if _is_eager(language_model):
-        yield
-        return
-    usual = language_model.config._attn_implementation
-    language_model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        language_model.set_attn_implementation(usual)
-
-
-def _is_eager(language_model: PreTrainedModel) -> bool:
-    return language_model.config._attn_implementation == "eager"
 
 
 def citing_heads(model: WeftModel, examples: Sequence[Example], count: int = 4) -> list[list[int]]:

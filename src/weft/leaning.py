@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weft.heads import looked_at
-from weft.hooks import head_inputs
+from weft.hooks import head_inputs, watching
 from weft.memory import Excerpt, Placement, ReadMemory
 from weft.passages import Span, sentences
 from weft.responding import last_logits
@@ -170,13 +170,9 @@ def _looked(
     weave = model.weave(placed.weave)
     caught: list[Tensor] = []
 
-    def catch(index: int) -> Any:
-        return lambda _, args: caught.append(weave.fusion(index).weights(*args)[0].float().mean(0).cpu())
+    def catch(layer: Any, args: tuple) -> None:
+        caught.append(layer.weights(*args)[0].float().mean(0).cpu())
 
-    hooks = [weave.fusion(index).register_forward_pre_hook(catch(index)) for index in range(len(weave.layers))]
-    try:
+    with watching(weave.layers, catch):
         model(input_ids=tokens, memories=memories, use_cache=False, **last_logits(model, 1))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return torch.stack(caught).mean(0)

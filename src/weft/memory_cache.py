@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from weft.keeping import entry, load_read, save_read
 from weft.memory import ReadMemory
@@ -47,6 +48,13 @@ class MemoryCache:
         self._bytes = 0
         self._coming: dict[str, Future[ReadMemory]] = {}
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: its settings. What it keeps is read again, or found in its folder."""
+        return {name: getattr(self, name) for name in ("max_bytes", "folder", "max_disk_bytes")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     def __len__(self) -> int:
         return len(self._kept)

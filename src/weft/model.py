@@ -8,6 +8,7 @@ them in one slot for the length of that call, where the hooks find them, and let
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,17 +20,17 @@ import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedModel,
-)
+from torch.utils.hooks import RemovableHandle
+from transformers import Cache, PreTrainedModel
 
 from weft.batch import BatchMemory, arrange
-from weft.checkpoint import load_checkpoint, load_weaves, save_checkpoint, upload
+from weft.body import Body, unadapted
+from weft.checkpoint import SAVING, load_checkpoint, load_weaves, save_checkpoint, upload
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder
-from weft.errors import WeftError
+from weft.errors import WeftError, check_options
 from weft.generation import ReadingGenerationMixin
-from weft.hooks import FusionHook, Slot, head_inputs
+from weft.hooks import FusionHook, Looked, Looking, Slot, head_inputs
 from weft.images import load_image, picture_hash, picture_name
 from weft.joint_text import Text
 from weft.keeping import renamed
@@ -41,12 +42,24 @@ from weft.passages import Piece
 from weft.plain import PlainDecoder, state_of
 from weft.processing import WeftProcessor
 from weft.static import StaticDecoding, decode_two, empty_memory, keep_compiled, say_not_compiled
+from weft.switches import Switches
 from weft.tasks import Tasks
 from weft.text_encoders import TextEncoder
 from weft.weaving import Reads, Weave, WeaveConfig, decoder_layers
 
 AT_ONCE = 64
 """Pictures or passages whose features are held at once while they are read."""
+OWN_INPUTS = (
+    "pixel_values",
+    "image_positions",
+    "document_ids",
+    "document_mask",
+    "document_positions",
+    "memories",
+    "columns",
+    "top_memory",
+)
+"""Inputs of ``forward`` that are none of the language model's."""
 _arrange = torch.compiler.disable(arrange)
 """Laying out a batch is bookkeeping on values, which a compiler would only trip over."""
 
@@ -87,6 +100,8 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self.generation_config = language_model.generation_config
         self._is_stateful = language_model._is_stateful
         self._slot = Slot()
+        self._hooks: dict[str, list[RemovableHandle]] = {}
+        self.switches = Switches()
         self.plain = PlainDecoder(self)
         self.static: StaticDecoding | None = None
         self.memory_cache = MemoryCache()
@@ -130,9 +145,11 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     def _attach(self, weave: Weave) -> Weave:
         decoder = decoder_layers(self.language_model)
+        hooks = self._hooks[weave.name] = []
         for index, (position, layer) in enumerate(zip(weave.config.layers, weave.layers, strict=True)):
             layer.to(next(decoder[position].parameters()).device)
-            decoder[position].register_forward_pre_hook(FusionHook(self._slot, weave, index), with_kwargs=True)
+            hook = FusionHook(self._slot, weave.name, index)
+            hooks.append(decoder[position].register_forward_pre_hook(hook, with_kwargs=True))
         first, last = (next(decoder[weave.config.layers[place]].parameters()).device for place in (0, -1))
         if weave.connector is not None:
             weave.connector.to(first)
@@ -141,6 +158,55 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self.weaves[weave.name] = weave
         weave.train(self.training)
         return weave
+
+    def remove_weave(self, name: str) -> None:
+        """Take a weave off again, with its encoder; what the others compute does not change.
+
+        Args:
+            name: the weave's name.
+
+        Raises:
+            WeftError: the model has none of this name.
+        """
+        self.weave(name)
+        for hook in self._hooks.pop(name):
+            hook.remove()
+        encoder = self.encoders[name]
+        for modules in (self.weaves, self.encoders, self.namers):
+            if name in modules:
+                del modules[name]
+        del self.config.weaves[name]
+        self._reader_keys.pop(name, None)
+        self.plain.forget(name)
+        if self.processor is not None:
+            self.processor.encoder = None if self.processor.encoder is encoder else self.processor.encoder
+            self.processor.text_encoder = (
+                None if self.processor.text_encoder is encoder else self.processor.text_encoder
+            )
+            for each in self.weaves:
+                self.processor.use(self.encoder(each))
+
+    @contextmanager
+    def disable_weave(self, name: str | None = None) -> Iterator[None]:
+        """Within it, nothing looks at what a weave has read: rows compute what they would without it.
+
+        It holds for the thread, or the asyncio task, that is within it; others that use the model at the same time do
+        not notice, an :class:`~weft.engine.Engine` among them. Where another weave of the same kind is left, that one
+        reads pictures, or texts, which are given without naming a weave.
+
+        Args:
+            name: the weave's name; all weaves by default.
+
+        Raises:
+            WeftError: the model has none of this name.
+
+        Example:
+            >>> with model.disable_weave("photos"):
+            ...     model.caption("dog.jpg")  # what the language model says without seeing anything
+        """
+        names = list(self.weaves) if name is None else [self.weave(name).name]
+        with self.switches.without(names):
+            yield
 
     def weave(self, name: str | None = None) -> Weave:
         """A weave by its name; the first by default.
@@ -167,14 +233,15 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         return cast(Namer, self.namers[weave.name])
 
     def weave_that_reads(self, reads: Reads) -> Weave:
-        """The first weave that reads pictures, or the first that reads texts.
+        """The first weave that reads pictures, or the first that reads texts; one that is not disabled, if possible.
 
         Raises:
             WeftError: the model has none.
         """
-        for name in self.weaves:
-            if self.weave(name).config.reads == reads:
-                return self.weave(name)
+        found = [name for name in self.weaves if self.weave(name).config.reads == reads]
+        enabled = [name for name in found if name not in self.switches.off()]
+        if found:
+            return self.weave((enabled or found)[0])
         raise WeftError(
             f"The model has no weave that reads {reads}; it has: {', '.join(self.weaves) or 'none'}. "
             "weft.load() gives a model that has both kinds."
@@ -343,9 +410,14 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             top: how many of a row's items each fusion layer looks at, at each text token the most promising ones
                 (:mod:`weft.choosing`); None for all.
 
+        Returns:
+            None when no row holds any item, or the weave is disabled: such a batch computes the language model alone.
+
         Raises:
             WeftError: ``top`` is below one.
         """
+        if read.weave in self.switches.off():
+            return None
         return _arrange(read, placement, self.weave(read.weave).config.sees, top)
 
     # Compiling
@@ -397,6 +469,12 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self,
         input_ids: Int[Tensor, "B T"] | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        inputs_embeds: Float[Tensor, "B T H"] | None = None,
+        labels: Int[Tensor, "B T"] | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor | None = None,
         pixel_values: Float[Tensor, "M 3 height width"] | None = None,
         image_positions: Int[Tensor, "B I"] | None = None,
         document_ids: Int[Tensor, "M N"] | None = None,
@@ -405,6 +483,11 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         memories: Sequence[BatchMemory] | None = None,
         columns: Int[Tensor, " T"] | None = None,
         top_memory: int | None = None,
+        token_type_ids: Int[Tensor, "B T"] | None = None,
+        past_key_values: Cache | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
         """What the language model's own ``forward`` returns, its rows having looked at their memories.
@@ -412,6 +495,12 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         Args:
             input_ids: tokens, ``[B, T]``.
             attention_mask: as the language model takes it.
+            position_ids: where tokens stand, as the language model takes it.
+            cache: what it has computed of the text before.
+            inputs_embeds: embeddings in place of tokens, ``[B, T, H]``.
+            labels: the tokens themselves, ``[B, T]``, -100 where none is to be learned: then the loss is computed.
+            use_cache: whether what is computed is kept for what follows.
+            logits_to_keep: of how many last tokens, or of which, logits are computed.
             pixel_values: the batch's pictures, for the first weave that reads them, in the order of its rows and their
                 texts.
             image_positions: the column from which on each of a row's pictures may be seen, ``[B, I]``; -1 where a row
@@ -423,46 +512,91 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             columns: columns of the whole text that ``input_ids`` are; by default those that follow the cache.
             top_memory: how many of a row's pictures or passages each fusion layer looks at, as ``top`` of
                 :meth:`place`; memories that have been placed keep their own.
-            **kwargs: for the language model (``labels``, ``cache``, ...).
+            token_type_ids: for language models that know kinds of tokens.
+            past_key_values: another name for ``cache``.
+            output_attentions: whether the language model's attention is returned as well.
+            output_hidden_states: whether its hidden states are.
+            return_dict: whether the result is an object with names, as by default, or a tuple.
+            **kwargs: for the language model.
         """
-        held = (
-            self.see(pixel_values, image_positions, top_memory),
-            self.see_texts(document_ids, document_mask, document_positions, top_memory),
-        )
-        memories = [*(memories or ()), *(memory for memory in held if memory is not None)]
-        kwargs = {name: value for name, value in kwargs.items() if value is not None}
-        if input_ids is not None:
-            kwargs["input_ids"] = input_ids
-        if attention_mask is not None:
-            kwargs["attention_mask"] = attention_mask
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "cache": cache,
+            "inputs_embeds": inputs_embeds,
+            "labels": labels,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+            "pixel_values": pixel_values,
+            "image_positions": image_positions,
+            "document_ids": document_ids,
+            "document_mask": document_mask,
+            "document_positions": document_positions,
+            "memories": memories,
+            "columns": columns,
+            "top_memory": top_memory,
+            "token_type_ids": token_type_ids,
+            "past_key_values": past_key_values,
+            "output_attentions": output_attentions,
+            "output_hidden_states": output_hidden_states,
+            "return_dict": return_dict,
+        }
+        return self.through(self.language_model, {**inputs, **kwargs})
+
+    def through(self, part: nn.Module, given: Mapping[str, Any]) -> Any:
+        """What the language model, or its body alone, returns.
+
+        Args:
+            part: the language model or its body.
+            given: arguments of :meth:`forward` by their names; None stands for one that was left out.
+
+        Raises:
+            WeftError: words are to be copied, and ``part`` is not the whole language model.
+        """
+        inputs = {name: value for name, value in given.items() if value is not None}
+        own = {name: inputs.pop(name, None) for name in OWN_INPUTS}
+        seen = self.see(own["pixel_values"], own["image_positions"], own["top_memory"])
+        texts = own["document_ids"], own["document_mask"], own["document_positions"]
+        held = [*(own["memories"] or ()), seen, self.see_texts(*texts, own["top_memory"])]
+        memories = [memory for memory in held if memory is not None]
+        if self.switches.used:
+            memories = [memory for memory in memories if memory.weave not in self.switches.off()]
+        columns = own["columns"]
         if memories and columns is None:
-            tokens = (kwargs["inputs_embeds"] if input_ids is None else input_ids).shape[1]
-            cache = kwargs.get("cache", kwargs.get("past_key_values"))
+            tokens = (inputs["inputs_embeds"] if "input_ids" not in inputs else inputs["input_ids"]).shape[1]
+            cache = inputs.get("cache", inputs.get("past_key_values"))
             start = 0 if cache is None else int(cache.get_seq_length())
             columns = torch.arange(start, start + tokens)
-        with self.looking_at(memories, columns, kwargs):
+        with self.looking_at(memories, columns, inputs):
             if not any(memory.copying is not None for memory in memories):
-                return self.language_model(**kwargs)
-            return self._copying(kwargs)
+                return part(**inputs)
+            if part is not self.language_model:
+                raise WeftError(
+                    "What a weave copies is mixed into the logits, so hidden states alone do not tell it (as a trainer "
+                    "with a fused head wants them); train it with weft.train or transformers' Trainer."
+                )
+            return self._copying(inputs)
 
     def _copying(self, inputs: dict[str, Any]) -> Any:
         """Run the language model, and mix in what the weaves that it looks at copy."""
         labels, count = inputs.pop("labels", None), inputs.pop("num_items_in_batch", None)
+        named = inputs.pop("return_dict", True)
         with head_inputs(cast(nn.Module, self.get_output_embeddings())) as given:
-            output = self.language_model(**{**inputs, "return_dict": True})
+            output = self.language_model(**inputs, return_dict=True)
         width, ids = given[-1].shape[1], inputs.get("input_ids")
         written = None if ids is None else ids[:, -width:]
-        for memory, visible in self._slot.memories.values():
-            gate = self.weave(memory.weave).copy_gate
-            if gate is not None:
+        assert self._slot.looking is not None
+        for weave, memory, visible in self._slot.looking.memories.values():
+            if weave.copy_gate is not None:
                 last = None if visible is None else visible[:, -width:]
-                output.logits = memory.mix(gate, given[-1], output.logits, last, written)
+                output.logits = memory.mix(weave.copy_gate, given[-1], output.logits, last, written)
         if labels is not None:
             size = self.config.get_text_config(decoder=True).vocab_size
             options = {} if count is None else {"num_items_in_batch": count}
             loss = self.language_model.loss_function
             output.loss = loss(logits=output.logits, labels=labels, vocab_size=size, **options)
-        return output
+        return output if named else output.to_tuple()
 
     @contextmanager
     def looking_at(
@@ -478,15 +612,16 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             columns: the columns of the text that are computed; None where there are no memories.
             inputs: what the language model is called with, which tells joint fusion layers of the text.
         """
-        try:
-            if any(self.weave(memory.weave).config.joint for memory in memories):
-                depth = self.config.get_text_config(decoder=True).num_hidden_layers
-                self._slot.text = Text.of(cast(Tensor, columns), depth, inputs or {})
-            for memory in memories:
-                self._slot.memories[memory.weave] = (memory, memory.visible(cast(Tensor, columns)))
+        text = None
+        if any(self.weave(memory.weave).config.joint for memory in memories):
+            depth = self.config.get_text_config(decoder=True).num_hidden_layers
+            text = Text.of(cast(Tensor, columns), depth, inputs or {})
+        looked = {
+            memory.weave: Looked(self.weave(memory.weave), memory, memory.visible(cast(Tensor, columns)))
+            for memory in memories
+        }
+        with self._slot.holding(Looking(looked, text)):
             yield
-        finally:
-            self._slot.clear()
 
     def see(self, pixel_values: Tensor | None, positions: Tensor | None, top: int | None = None) -> BatchMemory | None:
         """Encode, read and place the pictures of a batch; None where there are none."""
@@ -519,32 +654,114 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     # What transformers asks of a model
 
+    @property
+    def base_model(self) -> nn.Module:
+        """The model without its head: last hidden states of rows that have looked at their memories."""
+        return Body(self)
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether the language model's loss takes the number of tokens over several batches, as trainers ask."""
+        inner = unadapted(self.language_model)
+        parameters = inspect.signature(inner.forward).parameters.values()
+        takes_more = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
+        return bool(getattr(inner, "accepts_loss_kwargs", takes_more))
+
+    @property
+    def _keys_to_ignore_on_save(self) -> list[str]:  # type: ignore[override]
+        """What a saved model does not hold: the frozen parts."""
+        return [name for name in self.state_dict() if not name.startswith("weaves.")]
+
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module | None:
         return self.language_model.get_output_embeddings()
 
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def get_decoder(self) -> nn.Module:
+        return self.language_model.get_decoder()
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """Resize the language model's vocabulary; arguments and result as in transformers. Such a language model is no
+        longer the one that the weaves name, so it has to be saved with them (``merge=True``)."""
+        embeddings = self.language_model.resize_token_embeddings(*args, **kwargs)
+        size = self.language_model.config.get_text_config(decoder=True).vocab_size
+        self.config.get_text_config(decoder=True).vocab_size = size
+        return embeddings
+
+    def set_attn_implementation(self, attn_implementation: str | dict[str, str], **options: Any) -> None:
+        """Choose how the language model computes its attention; fusion layers and encoders keep their own ways.
+
+        Args:
+            attn_implementation: as in transformers; of a dict what it has for ``"text_config"``, or else for ``""``.
+            **options: as in transformers.
+
+        Raises:
+            WeftError: a dict has neither.
+        """
+        chosen: Any = attn_implementation
+        if isinstance(chosen, Mapping):
+            chosen = chosen.get("text_config", chosen.get(""))
+        if chosen is None:
+            raise WeftError(
+                f"attn_implementation={attn_implementation!r} says nothing of the language model; give a name such as "
+                "'sdpa', or {'text_config': name}."
+            )
+        self.language_model.set_attn_implementation(chosen, **options)
+
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         """Recompute the language model's activations in the backward pass instead of keeping them."""
-        self.language_model.gradient_checkpointing_enable(*args, **kwargs)
+        if args or "gradient_checkpointing_kwargs" in kwargs:
+            kwargs["activation_checkpointing_kwargs"] = kwargs.pop("gradient_checkpointing_kwargs", *args)
+        self.language_model.activation_checkpointing_enable(**kwargs)
         self.train(self.training)
 
     def gradient_checkpointing_disable(self) -> None:
-        self.language_model.gradient_checkpointing_disable()
+        self.language_model.activation_checkpointing_disable()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: not what was compiled, which the copy compiles anew."""
+        state = self.__dict__.copy()
+        state |= {"_reader_keys": {}, "static": None if self.static is None else self.static.anew()}
+        state.pop("_compiled_call", None)
+        return state
 
     # Saving and loading
 
-    def save_pretrained(self, save_directory: str | Path, *, merge: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        *,
+        merge: bool = False,
+        **options: Any,
+    ) -> None:
         """Write what was learned: ``model.safetensors``, ``config.json`` which names the parts, and the processor.
 
         Args:
             save_directory: folder to write to.
+            is_main_process: whether this process writes; of several that train together only one does.
+            state_dict: the model's tensors, where they are not at hand in the model itself, as when it is sharded.
             merge: write the frozen parts beside it as well, so that the folder needs nothing else.
-            **kwargs: ``weights_dtype`` to write the weave in another floating-point type, ``push_to_hub`` and its
-                arguments, as in transformers.
+            **options: ``weights_dtype`` to write the weave in another floating-point type; ``push_to_hub``, with
+                ``repo_id``, ``private``, ``token`` and ``commit_message``, to put it on the Hub.
+
+        Raises:
+            WeftError: there is no such option, nothing is woven in, or ``state_dict`` lacks what was learned.
+            PartError: a frozen part has no id by which it could be found again, and ``merge`` is off.
         """
-        save_checkpoint(self, Path(save_directory), merge=merge, **kwargs)
+        check_options("save_pretrained", options, SAVING)
+        if not self.weaves:
+            raise WeftError("Nothing is woven into this model, so there is nothing to save; save its language_model.")
+        if is_main_process:
+            save_checkpoint(self, Path(save_directory), merge=merge, state_dict=state_dict, **options)
 
     def push_to_hub(self, repo_id: str, *, merge: bool = False, **options: Any) -> str:
         """Save the model and put it on the Hugging Face Hub.

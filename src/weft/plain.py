@@ -7,6 +7,7 @@ way of transformers.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 
 from weft.decoder import FAMILIES, Decoder, is_plain
 from weft.errors import WeftError
-from weft.hooks import FusionHook
+from weft.hooks import FusionHook, WatchingHook
 from weft.packed_part import packed_decoder
 from weft.packed_weave import PackedWeave, can_be_packed
 from weft.packing import Quantize, fits_exactly
@@ -78,9 +79,17 @@ class PlainDecoder:
         if quantize not in ("auto", "int8", "int4", None):
             raise WeftError(f"quantize={quantize!r} is not known; give 'int8', 'int4', 'auto' or None.")
         self.model, self.quantize, self.narrow = model, quantize, narrow
+        self._making = threading.Lock()
         self._packed: dict[str, tuple[tuple[int, ...], PackedWeave]] = {}
         self._made: tuple[tuple[int, ...], Decoder] | None = None
         self.file, self._of_file = file, state_of(model.language_model.state_dict().values()) if file else ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled with its model: the copy's tensors are its own, and so is what is made of them."""
+        return {"model": self.model, "quantize": self.quantize, "narrow": self.narrow}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _making=threading.Lock(), _packed={}, _made=None, file=None, _of_file=())
 
     def get(self) -> Decoder | None:
         """The decoder; None where the model is more than it knows."""
@@ -88,9 +97,14 @@ class PlainDecoder:
             return None
         tensors = self.model.language_model.state_dict()
         state = state_of(tensors.values())
-        if self._made is None or self._made[0] != state:
-            self._made = state, self._from_file(state) or self._from_tensors(tensors)
-        return self._made[1]
+        with self._making:
+            if self._made is None or self._made[0] != state:
+                self._made = state, self._from_file(state) or self._from_tensors(tensors)
+            return self._made[1]
+
+    def forget(self, weave: str) -> None:
+        """Drop what was made of a weave that the model has no more."""
+        self._packed.pop(weave, None)
 
     def _from_file(self, state: tuple[int, ...]) -> Decoder | None:
         """The decoder over packed weights that are kept on disk; None where the model's weights are no longer those of
@@ -121,9 +135,10 @@ class PlainDecoder:
         if not can_be_packed(weave, self.narrow):
             return weave
         state = state_of(weave.parameters())
-        if name not in self._packed or self._packed[name][0] != state:
-            self._packed[name] = state, PackedWeave(weave)
-        return self._packed[name][1]
+        with self._making:
+            if name not in self._packed or self._packed[name][0] != state:
+                self._packed[name] = state, PackedWeave(weave)
+            return self._packed[name][1]
 
     def warm_up(self, rows: int, weaves: Iterable[str]) -> bool:
         """Compile the decoder's steps for so many rows that share a memory of a weave, for each weave; a weave without
@@ -214,11 +229,17 @@ def may_be_plain(model: WeftModel) -> bool:
     if not set(model.generation_config.to_diff_dict()) <= USUAL:
         return False
     for module in language_model.modules():
-        others = [hook for hook in module._forward_pre_hooks.values() if not isinstance(hook, FusionHook)]
-        if others or module._forward_hooks or not _is_known(module):
+        hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        if not all(map(_is_known_hook, hooks)) or not _is_known(module):
             return False
     types = {parameter.dtype for parameter in language_model.parameters()}
     return len(types) == 1
+
+
+def _is_known_hook(hook: Any) -> bool:
+    """Whether a hook is one of Weft's, or one with which transformers notes hidden states that somebody asked for."""
+    captures = getattr(hook, "__module__", "") == "transformers.utils.output_capturing"
+    return captures or isinstance(hook, (FusionHook, WatchingHook))
 
 
 def _is_known(module: nn.Module) -> bool:

@@ -31,6 +31,18 @@ if TYPE_CHECKING:
 _PLAIN_OPTIONS = {"bad_words_ids", "length_penalty"}
 """Options for ``generate`` that the plain decoder knows as well."""
 
+_OURS = {
+    "attention_mask",
+    "generation_config",
+    "input_ids",
+    "inputs",
+    "inputs_embeds",
+    "memories",
+    "output_scores",
+    "return_dict_in_generate",
+}
+"""Options for ``generate`` that are settled where one text is said for each prompt."""
+
 PORTION = 4
 """Pictures or passages of a conversation that are read at once."""
 
@@ -80,11 +92,12 @@ def respond(
         **options: for ``generate``.
 
     Raises:
-        WeftError: the model has no processor, a prompt is longer than the language model takes, or ``top_memory`` is
-            below one.
+        WeftError: the model has no processor, a prompt is longer than the language model takes, ``top_memory`` is below
+            one, or an option asks for more than one text.
     """
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
+    _check_options(options)
     longest = options.pop("max_new_tokens", longest)
     _check_room(model, max(map(len, prompts)), longest)
     plain = model.plain.get() if set(options) <= _PLAIN_OPTIONS else None
@@ -102,16 +115,36 @@ def reply(model: WeftModel, prompt: Prompt, *, beams: int, longest: int, **optio
     """Continue one prompt whose memories have been read; arguments as for :func:`respond`.
 
     Raises:
-        WeftError: the prompt is longer than the language model takes.
+        WeftError: the prompt is longer than the language model takes, or an option asks for more than one text.
     """
+    _check_options(options)
     longest = options.pop("max_new_tokens", longest)
     _check_room(model, len(prompt.tokens), longest)
     plain = model.plain.get() if set(options) <= _PLAIN_OPTIONS else None
     if plain is not None:
         return _searched(model, plain, [prompt], beams=beams, longest=longest, **options)[0]
     input_ids = torch.tensor([list(prompt.tokens)], device=model.device)
-    options = {"max_new_tokens": longest, "do_sample": False, "num_beams": beams, **options}
+    options = {**_one_text(longest, beams), **options}
     return _responses(model, input_ids, torch.ones_like(input_ids), list(prompt.memories), options)[0]
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse options that tasks have no answer to.
+
+    Raises:
+        WeftError: there is one; the message names it.
+    """
+    if options.get("num_return_sequences", 1) not in (None, 1):
+        raise WeftError(
+            f"num_return_sequences={options['num_return_sequences']}: one text is said for each prompt; ask several "
+            "times with do_sample=True, or call generate."
+        )
+    settled = sorted(_OURS & options.keys())
+    if settled:
+        raise WeftError(
+            f"{settled[0]} can't be given here, where one text is said for each prompt; give single settings, as "
+            "max_new_tokens or do_sample, or call generate."
+        )
 
 
 def _check_room(model: WeftModel, tokens: int, longest: int) -> None:
@@ -292,8 +325,13 @@ def _generated(
         ]
         placed = model.place(read, Placement.of(moved), top_memory)
         memories = [] if placed is None else [placed]
-    options = {"max_new_tokens": longest, "do_sample": False, "num_beams": beams, **options}
+    options = {**_one_text(longest, beams), **options}
     return _responses(model, input_ids.to(model.device), attention_mask.to(model.device), memories, options)
+
+
+def _one_text(longest: int, beams: int) -> dict[str, Any]:
+    """Options for ``generate`` by which it says one text for each prompt, whatever it is set to."""
+    return {"max_new_tokens": longest, "do_sample": False, "num_beams": beams, "num_return_sequences": 1}
 
 
 def _responses(

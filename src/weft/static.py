@@ -104,6 +104,10 @@ class StaticDecoding:
             self.works = may_be_static(model.language_model) and self._try(model)
         return self._chosen(model) if self.works else {}
 
+    def anew(self) -> StaticDecoding:
+        """The same for another model."""
+        return StaticDecoding(self.tokens, self.backend)
+
     def _chosen(self, model: WeftModel) -> dict[str, Any]:
         mode = "default" if model.device.type == "cpu" else "reduce-overhead"
         config = CompileConfig(dynamic=False, backend=self.backend, mode=mode)

@@ -88,7 +88,9 @@ class Caption:
 class Tasks(ReadingTasks):
     """What can be asked about pictures and texts; a part of :class:`~weft.model.WeftModel`."""
 
-    def caption(self, pictures: Any, *, beams: int = 3, explain: Explain = False, **options: Any) -> Any:
+    def caption(
+        self, pictures: Any, *, beams: int = 3, explain: Explain = False, weave: str | None = None, **options: Any
+    ) -> Any:
         """Describe pictures in a sentence.
 
         Args:
@@ -97,6 +99,7 @@ class Tasks(ReadingTasks):
             beams: beams of the search; 1 is greedy.
             explain: find out what each word needs of the picture: by how much less likely it is without a region.
                 ``"sketch"`` for where it looked (attention), which is quicker and tells less.
+            weave: name of the weave that reads them; by default the first that reads pictures.
             **options: for ``generate`` (``length_penalty``, above one for longer captions; ``max_new_tokens``, ...).
 
         Returns:
@@ -104,10 +107,13 @@ class Tasks(ReadingTasks):
 
         Raises:
             PictureError: a picture can't be read.
+            WeftError: the model has no such weave, it does not read pictures, or a memory was read by another one.
         """
-        return self.say(pictures, CAPTION, beams=beams, explain=explain, **options)
+        return self.say(pictures, CAPTION, beams=beams, explain=explain, weave=weave, **options)
 
-    def title(self, what: Any, *, beams: int = 3, explain: Explain = False, **options: Any) -> Any:
+    def title(
+        self, what: Any, *, beams: int = 3, explain: Explain = False, weave: str | None = None, **options: Any
+    ) -> Any:
         """Give pictures, or a text, a title of a few words.
 
         Args:
@@ -115,6 +121,7 @@ class Tasks(ReadingTasks):
             beams: beams of the search; 1 is greedy.
             explain: find out what each word needs of the picture, as for :meth:`caption`, or which sentences the title
                 leaned on.
+            weave: name of the weave that reads pictures, as for :meth:`caption`.
             **options: for ``generate``; of a text also ``bound`` and ``top_memory``, as for
                 :meth:`~weft.reading.ReadingTasks.summarize`.
 
@@ -127,10 +134,21 @@ class Tasks(ReadingTasks):
         """
         text = _text(what)
         if text is not None:
+            if weave is not None:
+                raise WeftError(f"weave={weave!r} chooses who reads a picture, and this is a text; leave it out.")
             return self.title_text(text, beams=beams, explain=bool(explain), **options)
-        return self.say(what, TITLE, beams=beams, explain=explain, **options)
+        return self.say(what, TITLE, beams=beams, explain=explain, weave=weave, **options)
 
-    def ask(self, picture: Any, question: str, *, beams: int = 3, explain: Explain = False, **options: Any) -> Any:
+    def ask(
+        self,
+        picture: Any,
+        question: str,
+        *,
+        beams: int = 3,
+        explain: Explain = False,
+        weave: str | None = None,
+        **options: Any,
+    ) -> Any:
         """Answer a question about a picture; arguments and result as for :meth:`caption`.
 
         Raises:
@@ -139,7 +157,7 @@ class Tasks(ReadingTasks):
         """
         if not question.strip():
             raise DataError("The question is empty; ask something.")
-        return self.say(picture, question, beams=beams, explain=explain, **options)
+        return self.say(picture, question, beams=beams, explain=explain, weave=weave, **options)
 
     def chat(
         self,
@@ -180,8 +198,17 @@ class Tasks(ReadingTasks):
         said = reply(model, prompt, beams=beams, **{"longest": longest, **options})
         return {"role": "assistant", "content": said.text}
 
-    def say(self, pictures: Any, instruction: str, *, beams: int = 3, explain: Explain = False, **options: Any) -> Any:
-        """Follow an instruction about each picture."""
+    def say(
+        self,
+        pictures: Any,
+        instruction: str,
+        *,
+        beams: int = 3,
+        explain: Explain = False,
+        weave: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Follow an instruction about each picture; arguments and result as for :meth:`caption`."""
         model = cast("WeftModel", self)
         if model.processor is None:
             raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
@@ -193,7 +220,7 @@ class Tasks(ReadingTasks):
         rendered = model.processor.render(about_a_picture(instruction), add_generation_prompt=True)
         prompt, columns, _ = model.processor.tokenize(rendered)
         with torch.inference_mode():
-            reads = _read_each(model, many)
+            reads = _read_each(model, many, weave)
             read = reads[0] if len(reads) == 1 else ReadMemory.concatenate(reads)
         held = [[(index, columns[0])] for index in range(len(many))]
         options = {"longest": LONGEST, **options}
@@ -221,10 +248,21 @@ def _text(given: Any) -> str | Path | None:
     return given if isinstance(given, str) and " " in given.strip() and not is_name else None
 
 
-def _read_each(model: WeftModel, given: Sequence[Any]) -> list[ReadMemory]:
-    """A read memory of one item for each; pictures are encoded together."""
-    fresh = iter(model.read_pictures([one for one in given if not isinstance(one, (Memory, ReadMemory))]))
-    return [model.read(one) if isinstance(one, (Memory, ReadMemory)) else next(fresh) for one in given]
+def _read_each(model: WeftModel, given: Sequence[Any], weave: str | None) -> list[ReadMemory]:
+    """A read memory of one item for each; pictures are encoded together.
+
+    Raises:
+        WeftError: there is no such weave, it does not read pictures, or a memory was read by another one.
+    """
+    if weave is not None and model.weave(weave).config.reads != "pictures":
+        raise WeftError(f"weave={weave!r} reads texts; choose one that reads pictures.")
+    others = {one.weave for one in given if isinstance(one, ReadMemory)} - {weave}
+    if weave is not None and others:
+        raise WeftError(
+            f"weave={weave!r} can't look at a memory that the weave {min(others)!r} has read; read it anew."
+        )
+    fresh = iter(model.read_pictures([one for one in given if not isinstance(one, (Memory, ReadMemory))], weave))
+    return [model.read(one, weave) if isinstance(one, (Memory, ReadMemory)) else next(fresh) for one in given]
 
 
 def _name(given: Any) -> str:
