@@ -9,6 +9,7 @@ from PIL import Image
 from woven import open_weave, tokenizer, woven
 
 import weft
+from weft.batching import SideBySide, texts_of
 from weft.decoder import Decoder, TextCache, is_plain
 from weft.errors import WeftError
 from weft.fusion import GatedCrossAttention
@@ -80,7 +81,7 @@ def test_rows_are_kept_repeated_and_dropped(family):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
         {"attention_bias": True},
         {"hidden_act": "gelu"},
     ],
@@ -181,9 +182,6 @@ def test_additions_to_the_language_model_are_not_left_out():
     handle.remove()
     with head_inputs(model.get_output_embeddings()):
         assert not may_be_plain(model)
-    model.generation_config.repetition_penalty = 1.2
-    assert not may_be_plain(model)
-    model.generation_config.repetition_penalty = None
     layer.down_proj = torch.nn.Sequential(layer.down_proj)
     assert not may_be_plain(model)
     assert not may_be_plain(woven("gpt2"))
@@ -301,6 +299,41 @@ def test_neighbours_do_not_change_what_a_text_says():
     together = respond(model, read, prompts, held, **options)
     alone = [respond(model, read, [p], [h], **options)[0] for p, h in zip(prompts, held, strict=True)]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
+
+
+def searched(model, monkeypatch) -> bool:
+    """Whether a caption's words are searched over the plain decoder."""
+    asked = []
+    get = model.plain.get
+    monkeypatch.setattr(model.plain, "get", lambda: asked.append(True) or get())
+    model.caption(Image.new("RGB", (24, 24)), max_new_tokens=2, beams=1)
+    return bool(asked)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.1},
+        {"max_length": 4096, "repetition_penalty": 1.0, "num_beams": 4},
+    ],
+)
+def test_settings_for_drawing_words_do_not_rule_out_the_short_way(settings, monkeypatch):
+    """What most chat models ship with; the words are those that ``generate`` finds."""
+    model = quantizable(initializer_range=0.2).float()
+    model.generation_config.update(**settings)
+    options = {"read": None, "prompts": [[5, 6, 7, 8]], "held": [[]], "beams": 2, "longest": 9}
+    said = respond(model, **options)
+    assert searched(model, monkeypatch)
+    monkeypatch.setattr(model.plain, "get", lambda: None)
+    assert respond(model, **options)[0].tokens == said[0].tokens
+
+
+@pytest.mark.parametrize("settings", [{"repetition_penalty": 1.2}, {"no_repeat_ngram_size": 2}, {"min_length": 8}])
+def test_settings_that_change_the_likeliest_words_do_for_tasks_but_not_for_an_engine(settings, monkeypatch):
+    model = quantizable().float()
+    model.generation_config.update(**settings)
+    assert not searched(model, monkeypatch)
+    assert isinstance(texts_of(model), SideBySide)
 
 
 def test_plain_decoder_refuses_what_it_does_not_know():

@@ -353,3 +353,13 @@ def test_reply_is_the_same_bit_for_bit_whoever_else_is_in_the_batch():
         together = logits([0, 1, 2, 3, 0])
         for place, one in enumerate([0, 1, 2, 3, 0]):
             assert torch.equal(logits([one])[0], together[place])
+
+
+@pytest.mark.parametrize(("family", "why"), [("gpt2", "GPT2LMHeadModel"), ("llama", None)])
+def test_engine_says_once_in_its_log_why_it_does_not_take_the_short_way(family, why, caplog):
+    made = woven(family)
+    made.processor = WeftProcessor(tokenizer(), made.encoder(), system_prompt="")
+    with Engine(made) as engine:
+        engine.generate_batch([asked("a"), asked("b")], max_tokens=2)
+    said = [record.getMessage() for record in caplog.records if record.name == "weft.engine"]
+    assert len(said) == (why is not None) and all(why in one for one in said)

@@ -14,11 +14,12 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import PartError, WeftError
+from weft.language_models import load_language_model
 from weft.namers import OWN as OWN_LABELS
 from weft.namers import TransformersNamer, load_transformers_namer
 from weft.parts import ENCODERS, LABELS, LANGUAGE_MODEL, WEIGHTS, resolve, resolve_named
@@ -134,7 +135,7 @@ def load_checkpoint(
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if language_model is None:
         path = resolve_named(folder / LANGUAGE_MODEL, config.language_model, "language model").path
-        language_model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **kwargs)
+        language_model = load_language_model(path, dtype=dtype, **kwargs)
     own = [name for name, fields in config.weaves.items() if fields["encoder"].get("id") == OWN]
     encoders = {
         name: _encoder(folder, name, WeaveConfig(**fields)) for name, fields in config.weaves.items() if name not in own

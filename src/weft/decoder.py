@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weft.packing import FEW, NATIVE, Packed, Quantize, fits, pack
+from weft.rotary import KINDS, rotary_frequencies
 from weft.tensor_file import TensorFile
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -37,20 +38,28 @@ def is_plain(config: Mapping[str, Any]) -> bool:
     Args:
         config: its configuration (of the text model), as plain values.
     """
+    return peculiarity(config) is None
+
+
+def peculiarity(config: Mapping[str, Any]) -> str | None:
+    """What a language model computes that :class:`Decoder` does not, as the end of a sentence; None for nothing.
+
+    Args:
+        config: its configuration (of the text model), as plain values.
+    """
     family, rope = config.get("model_type"), config.get("rope_parameters") or {}
-    whole = all(kind == "full_attention" for kind in config.get("layer_types") or ())
     slides = config.get("use_sliding_window", family == "mistral") and config.get("sliding_window")
-    return (
-        family in FAMILIES
-        and config.get("hidden_act") == "silu"
-        and not config.get("attention_bias")
-        and not config.get("mlp_bias")
-        and config.get("quantization_config") is None
-        and rope.get("rope_type") == "default"
-        and rope.get("partial_rotary_factor", 1.0) == 1.0
-        and whole
-        and not slides
-    )
+    found = {
+        f"its family is {family}, not {', '.join(FAMILIES)}": family not in FAMILIES,
+        f"its activation is {config.get('hidden_act')}, not silu": config.get("hidden_act") != "silu",
+        "its output projections have biases": config.get("attention_bias") or config.get("mlp_bias"),
+        "its weights are quantized": config.get("quantization_config") is not None,
+        f"its rotary positions are of the kind {rope.get('rope_type')}": rope.get("rope_type") not in KINDS
+        or rope.get("factor", 1.0) is None,
+        "a part of each head has no rotary positions": rope.get("partial_rotary_factor", 1.0) != 1.0,
+        "its attention slides": slides or any(kind != "full_attention" for kind in config.get("layer_types") or ()),
+    }
+    return next((what for what, holds in found.items() if holds), None)
 
 
 class Reader(Protocol):
@@ -262,8 +271,8 @@ class Decoder:
         if quantize is not None and "head" not in self.packed_matrices:
             self.packed_matrices["head"] = pack(head, "int8", head.dtype)
         self.head = _Linear((head,), None, self.packed_matrices.get("head"))
-        theta = config["rope_parameters"]["rope_theta"]
-        self.frequencies = 1 / theta ** (torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim)
+        self.frequencies, scale = rotary_frequencies(config["rope_parameters"], self.head_dim)
+        self.turned_by = None if scale == 1 else torch.tensor(scale)  # a tensor: what is compiled holds no numbers
         self.layers = [self._layer(named, f"layers.{index}", eps) for index in range(config["num_hidden_layers"])]
 
     def _layer(self, named: Mapping[str, Tensor], name: str, eps: float) -> _Layer:
@@ -408,6 +417,8 @@ class Decoder:
         """By what rotary positions turn queries and keys: cosines, and sines signed as the halves that they meet."""
         angles = places.float()[..., None] * self.frequencies
         cosines, sines = angles.cos(), angles.sin()
+        if self.turned_by is not None:
+            cosines, sines = cosines * self.turned_by, sines * self.turned_by
         pairs = (cosines, cosines), (-sines, sines)
         return [torch.cat(pair, -1).unsqueeze(1).to(self.embeddings.dtype) for pair in pairs]
 

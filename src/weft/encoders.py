@@ -7,10 +7,13 @@ gives a feature map or a sequence of patches will do.
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from weft.errors import PartError
+from weft.image_processors import load_image_processor, made_for
 from weft.images import load_image, picture_name
 from weft.memory import Memory, Picture, content_hash
 from weft.parts import ResolvedPart, resolve
+from weft.patches import Span, find_layout, is_real, pair_of_processor, seen_part
 
 EFFICIENTNET = "efficientnet-lite2"
-RAMP = 512
-"""Longer side of the picture with which an image processor is asked what it does to the geometry."""
+_CUT = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
+"""Settings with which image processors make several pictures of one."""
+_TOWERS = ("vision_model", "vision_tower", "visual", "vision_encoder", "image_tower", "image_model")
+"""What transformers calls the part of a model that sees."""
 
 
 class VisionEncoder(nn.Module):
@@ -170,58 +177,68 @@ def _imagenet_nouns() -> list[str]:
 class TransformersEncoder(VisionEncoder):
     """A vision model of transformers with its Pillow-backed image processor.
 
-    What the processor does to the geometry (resize, crop, padding) is found by giving it a picture whose colours say
-    where each pixel is. Processors that keep a picture's proportions without cropping it would give each picture a
-    shape of its own; such pictures are squeezed to a square first.
+    Where each patch is, is asked of the two (:mod:`weft.patches`). Processors that keep a picture's proportions without
+    cropping it would give each picture a shape, or padding, of its own; such pictures are squeezed first.
 
     Args:
         model: the model; of a model with two towers its vision tower.
         processor: its image processor.
         id: name by which it can be found again.
         sha256: hash of its weights' file.
+
+    Raises:
+        PartError: the model takes no pictures or gives no patches, or the processor does more to pictures than resize,
+            crop and normalize them.
     """
 
     def __init__(self, model: nn.Module, processor: Any, *, id: str = "", sha256: str = "") -> None:
         super().__init__(model, id=id, sha256=sha256, width=0, grid=(0, 0))
         self.processor = processor
-        self.square: int | None = None
-        shapes = {self._process(Image.new("RGB", size)).shape for size in ((64, 64), (64, 96), (96, 64))}
-        self.patches = len(next(iter(shapes))) == 2  # patches cut already, as SigLIP 2 with flexible resolution takes
-        if self.patches:
-            self.square = processor.patch_size * int(processor.max_num_patches**0.5)
-        elif len(shapes) > 1:
-            edge = processor.size.get("shortest_edge") or processor.size.get("longest_edge")
-            self.square = int(edge)
-        self.geometry = lru_cache(maxsize=1024)(self._geometry)
-        probe = self.pixels(Image.new("RGB", (64, 64)))[None].to(self.model.device, self.model.dtype)
+        self._whole = {name: False for name in _CUT if getattr(processor, name, None)}
+        self.patches: tuple[int, int] | None = None  # rows and columns of those that the processor cuts
+        self.square: tuple[int, int] | None = None
         try:
-            with torch.no_grad():
-                output = self._hidden(probe)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise PartError(f"{type(model).__name__} does not take pictures ({error}); give a vision model.") from None
-        self.width = output.shape[1] if output.ndim == 4 else output.shape[2]
-        self.grid, self.prefix = self._layout(output, probe)
+            self.square = self._squeezed()
+            self.geometry = lru_cache(maxsize=1024)(self._geometry)
+            for size in ((96, 64), (64, 96)):
+                self.geometry(size)
+            probe = self.pixels(Image.new("RGB", (64, 64)))[None].to(self.model.device, self.model.dtype)
+        except PartError:
+            raise
+        except Exception as error:  # whatever an image processor may say
+            raise PartError(f"{type(processor).__name__} can't prepare pictures for Weft ({error!r}).") from error
+        try:
+            self.layout, self.width = find_layout(model, self._hidden, probe, self.patches)
+        except PartError:
+            raise
+        except Exception as error:  # whatever a model may say that takes something else
+            raise PartError(f"{type(model).__name__} does not take pictures ({error}); give a vision model.") from error
+        self.grid = (self.layout.rows, self.layout.columns)
 
-    def _layout(self, output: Tensor, pixel_values: Tensor) -> tuple[tuple[int, int], int]:
-        """Rows and columns of patches, and the tokens before them (class, registers).
+    @property
+    def prefix(self) -> int:
+        """Tokens before the patches (class, registers)."""
+        return self.layout.first
 
-        Raises:
-            PartError: the model gives no patches.
-        """
-        if output.ndim == 4:
-            return (output.shape[2], output.shape[3]), 0
-        length = output.shape[1]
-        if self.patches:
-            side = int(self.processor.max_num_patches**0.5)
-            return (side, side), length - side * side
-        patch = getattr(self.model.config, "patch_size", None)
-        if isinstance(patch, int):
-            rows, columns = pixel_values.shape[-2] // patch, pixel_values.shape[-1] // patch
-            for merged in (1, 2, 4, 8, 16):  # hierarchical models merge patches from stage to stage
-                tokens = (rows // merged) * (columns // merged)
-                if tokens and 0 <= length - tokens <= (32 if merged == 1 else 0):
-                    return (rows // merged, columns // merged), length - tokens
-        raise PartError(f"{type(self.model).__name__} gives {tuple(output.shape)}, in which no patches can be found.")
+    def _squeezed(self) -> tuple[int, int] | None:
+        """Width and height to which pictures are squeezed, so that all come out alike and without padding; None where
+        they do by themselves."""
+        if self._process(Image.new("RGB", (64, 64))).ndim == 2:
+            side = self.processor.patch_size * math.isqrt(self.processor.max_num_patches)
+            self.square = (side, side)
+            (rows, columns) = self._patch_grid(Image.new("RGB", self.square))
+            self.patches = rows, columns
+            return self.square
+        sizes = ((64, 64), (64, 96), (96, 64))
+        shapes = [self._process(Image.new("RGB", size)).shape for size in sizes]
+        if len(set(shapes)) > 1:
+            side = pair_of_processor(self.processor) or max(shapes[0][-2:])
+            return side, side
+        for size in sizes[1:]:
+            black, white = (self._process(Image.new("RGB", size, name)).double().numpy() for name in ("black", "white"))
+            if not is_real(black, white).all():
+                return shapes[0][-1], shapes[0][-2]
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: without what it remembers of geometry, which the copy finds out anew."""
@@ -233,66 +250,87 @@ class TransformersEncoder(VisionEncoder):
 
     def forward(self, pixel_values: Float[Tensor, "M ..."]) -> Float[Tensor, "M N D"]:
         """Features of prepared pictures."""
-        output = self._hidden(pixel_values)
-        if output.ndim == 4:
-            return output.flatten(2).transpose(1, 2)
-        return output[:, self.prefix :]
+        return self.layout.patches(self._hidden(pixel_values), len(pixel_values))
 
     def _hidden(self, pixel_values: Tensor) -> Tensor:
-        if not self.patches:
+        if self.patches is None:
             return self.model(pixel_values=pixel_values).last_hidden_state
-        side = int(self.processor.max_num_patches**0.5)
-        shapes = torch.full((len(pixel_values), 2), side, device=pixel_values.device)
+        shapes = torch.tensor([self.patches] * len(pixel_values), device=pixel_values.device)
         mask = torch.ones(pixel_values.shape[:2], dtype=torch.long, device=pixel_values.device)
         return self.model(pixel_values, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
 
     def pixels(self, image: Image.Image) -> Float[Tensor, "..."]:
         if self.square is not None:
-            image = image.resize((self.square, self.square), Image.Resampling.BICUBIC)
+            image = image.resize(self.square, Image.Resampling.BICUBIC)
         return self._process(image)
 
-    def _process(self, image: Image.Image, **options: Any) -> Tensor:
-        return self.processor(images=image, return_tensors="pt", **options)["pixel_values"][0]
+    def _process(self, image: Image.Image) -> Tensor:
+        """What the processor makes of a picture: pixels, or patches of them without padding."""
+        made = self.processor(images=image, return_tensors="pt", **self._whole)
+        values = made["pixel_values"][0]
+        while values.ndim > 3 and len(values) == 1:
+            values = values[0]
+        if values.ndim == 2 and "spatial_shapes" in made:
+            return values[made["pixel_attention_mask"][0].bool()]
+        if values.ndim != 3:
+            raise PartError(
+                f"{type(self.processor).__name__} makes {tuple(made['pixel_values'].shape)} of a picture, not one of "
+                "channels, rows and columns; give an encoder that takes pictures whole."
+            )
+        return values
+
+    def _patch_grid(self, image: Image.Image) -> tuple[int, int]:
+        rows, columns = self.processor(images=image, return_tensors="pt")["spatial_shapes"][0].tolist()
+        return rows, columns
+
+    def _planes(self, image: Image.Image) -> Float[np.ndarray, "channels rows columns"]:
+        """What it makes of a picture as planes; of patches that are cut already one value each."""
+        values = self.pixels(image).double()
+        return values.numpy() if self.patches is None else values.mean(-1).view(1, *self.patches).numpy()
 
     def rectangles(self, size: tuple[int, int]) -> Float[np.ndarray, "N 4"]:
-        if self.square is not None:
-            return self._cut((0, size[0]), (0, size[1]))
         return self._cut(*self.geometry(size))
 
-    def _geometry(self, size: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The part of a picture, from left to right and from top to bottom, that the processor makes its output of."""
-        scale = min(1.0, RAMP / max(size))
-        width, height = (max(2, round(side * scale)) for side in size)
-        ramp = np.full((height, width, 3), 255, np.uint8)  # blue tells the picture from padding
-        ramp[..., 0] = np.linspace(0, 255, width)[None].round()
-        ramp[..., 1] = np.linspace(0, 255, height)[:, None].round()
-        seen = self._process(Image.fromarray(ramp), do_rescale=False, do_normalize=False).float().numpy()
-        real = seen[2] > 254
-        edges = []
-        for channel, side, original in ((0, width, size[0]), (1, height, size[1])):
-            profile = np.where(real, seen[channel], np.nan)
-            values = np.nanmean(profile, axis=0 if channel == 0 else 1)
-            places = np.arange(len(values)) + 0.5
-            inside = np.isfinite(values) & (values > 8) & (values < 247)  # resampling bends the ramp at its ends
-            slope, start = np.polyfit(places[inside], values[inside] * (side - 1) / 255 + 0.5, 1)
-            edges.append((start * original / side, (start + slope * len(values)) * original / side))
-        return edges[0], edges[1]
+    def _geometry(self, size: tuple[int, int]) -> tuple[Span, Span]:
+        """The part of a picture that the processor makes its output of."""
+        if self.square is None or size == self.square:
+            return seen_part(size, self._planes)
+        (left, right), (top, bottom) = self.geometry(self.square)
+        across, down = size[0] / self.square[0], size[1] / self.square[1]
+        return (left * across, right * across), (top * down, bottom * down)
 
     def save_pretrained(self, folder: str | Path) -> None:
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
 
-def encoder_from_model(model: nn.Module, processor: Any, *, id: str = "", sha256: str = "") -> VisionEncoder:
+def encoder_from_model(
+    model: nn.Module, processor: Any = None, *, id: str = "", sha256: str = ""
+) -> VisionEncoder:
     """An encoder of a vision model of transformers that is loaded already.
 
     Args:
-        model: the model, or one with two towers (CLIP, SigLIP), of which the vision tower is taken.
-        processor: its Pillow-backed image processor.
+        model: the model, or one with two towers (CLIP, SigLIP, LLaVA), of which the vision tower is taken.
+        processor: its Pillow-backed image processor; by default one is made from its configuration.
         id: name by which it can be found again.
         sha256: hash of its weights' file.
+
+    Raises:
+        PartError: it can't be used; the message says why.
     """
-    return TransformersEncoder(getattr(model, "vision_model", model), processor, id=id, sha256=sha256)
+    tower = _tower(model)
+    return TransformersEncoder(tower, processor or made_for(tower), id=id, sha256=sha256)
+
+
+def _tower(model: Any) -> nn.Module:
+    """The vision tower of a model that has another beside it."""
+    if not hasattr(getattr(model, "config", None), "vision_config"):
+        return getattr(model, "vision_model", model)
+    for holder in (model, getattr(model, "base_model", model)):
+        for name in _TOWERS:
+            if isinstance(found := getattr(holder, name, None), nn.Module):
+                return found
+    return model
 
 
 def load_vision_encoder(
@@ -302,28 +340,65 @@ def load_vision_encoder(
 
     Args:
         part: a part that Weft knows (``"efficientnet-lite2"``), a folder, a Hub id, a part that has been found, or a
-            loaded model of transformers, whose image processor is looked for where it was loaded from.
+            loaded model of transformers. Its image processor is looked for where it was loaded from; of a loaded model
+            that comes without one it is made from its configuration.
         dtype: floating-point type.
 
     Raises:
         PartError: there is no encoder, or it gives no patches.
     """
     if isinstance(part, nn.Module):
-        from transformers import AutoImageProcessor
-
-        where = resolve(str(part.name_or_path))
-        processor = AutoImageProcessor.from_pretrained(where.path, backend="pil")
-        return encoder_from_model(part.eval(), processor, id=where.id, sha256=where.sha256).to(dtype=dtype)
+        where = _where(part)
+        processor = None if where is None else load_image_processor(where.path)
+        found = where or ResolvedPart("", Path(), "")
+        made = encoder_from_model(part.eval(), processor, id=found.id, sha256=found.sha256 if where else "")
+        return made.to(dtype=dtype)
     found = part if isinstance(part, ResolvedPart) else resolve(part)
-    config = found.path / "config.json"
-    if not config.is_file():
+    file = found.path / "config.json"
+    if not file.is_file():
         raise PartError(
             f"{part} holds no encoder: config.json is missing; give the folder or Hub id of a vision model."
         )
-    if json.loads(config.read_text(encoding="utf-8")).get("model_type") == EFFICIENTNET:
+    if json.loads(file.read_text(encoding="utf-8")).get("model_type") == EFFICIENTNET:
         return EfficientNetLite2.load(found.path, id=found.id, sha256=found.sha256).to(dtype=dtype)
-    from transformers import AutoImageProcessor, AutoModel  # seconds, which the encoder above need not wait for
+    model = _loaded(found.path, dtype)
+    processor = load_image_processor(found.path)
+    return encoder_from_model(model, processor, id=found.id, sha256=found.sha256).to(dtype=dtype)
 
-    model = AutoModel.from_pretrained(found.path, dtype=dtype)
-    processor = AutoImageProcessor.from_pretrained(found.path, backend="pil")
-    return encoder_from_model(model.eval(), processor, id=found.id, sha256=found.sha256)
+
+def _where(model: nn.Module) -> ResolvedPart | None:
+    """Where a loaded model came from; None for one that was made in memory, or whose folder has gone."""
+    name = str(getattr(model, "name_or_path", ""))
+    if not name:
+        return None
+    try:
+        return resolve(name)
+    except PartError:
+        return None
+
+
+def _loaded(folder: Path, dtype: torch.dtype) -> nn.Module:
+    """The vision model, or the one with a vision tower, that a folder holds.
+
+    Raises:
+        PartError: it holds none that transformers knows.
+    """
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel  # seconds, for which EfficientNet need not wait
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        home = import_module(type(config).__module__.replace(".configuration_", ".modeling_"))
+        name = (config.architectures or [""])[0]
+        # A tower that was saved by itself is none of those that transformers loads automatically.
+        kind = getattr(home, name, None) if "For" not in name else None
+        loads = kind or AutoModel
+        kind = kind or MODEL_MAPPING[type(config)]
+        if "pixel_values" not in inspect.signature(kind.forward).parameters:
+            raise PartError(
+                f"{folder} holds a {kind.__name__}, which takes no pixel_values; give a vision model, or read texts with "
+                "text=..."
+            )
+        return loads.from_pretrained(folder, dtype=dtype).eval()
+    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise PartError(f"{folder} can't be loaded as a vision encoder ({why}).") from error

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -21,8 +20,10 @@ from weft.checkpoint import own_encoder
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import WeftError
+from weft.language_models import check_decoder, language_model_of, load_language_model
 from weft.model import WeftModel
 from weft.namers import Namer, load_namer
+from weft.options import check_weave_name, check_weave_options, dtype_of
 from weft.packing import multiplies_bfloat16
 from weft.parts import WEIGHTS, resolve
 from weft.plain import PlainDecoder, WeightsFile
@@ -105,13 +106,14 @@ def weave(
     initial: Initial = "identity",
     labels: PreTrainedModel | str | Path | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     **options: Any,
 ) -> WeftModel:
     """Give a language model eyes, or texts to read.
 
     Args:
-        language_model: a loaded model, a woven one (which gets one more weave), a local folder, a part or a Hub id.
+        language_model: a loaded model, a woven one (which gets one more weave), a local folder, a part or a Hub id. Of
+            a multimodal one (Gemma 3, LLaVA, ...) the language model inside is taken, and its own eyes are left out.
         vision: a vision encoder: loaded, a local folder, a part or a Hub id; ``"efficientnet-lite2"`` if neither this
             nor ``text`` is given.
         text: or a text encoder: ``"language-model"`` for the language model itself, or a loaded one, a local folder, a
@@ -125,8 +127,8 @@ def weave(
             the classifier that the encoder was trained with, or an image classifier, tagger or object detector of
             transformers: loaded, a local folder or a Hub id; None for nobody.
         tokenizer: the language model's; by default from where it was loaded.
-        dtype: floating-point type of the weave, and of a language model that is loaded here; float32 by default, or
-            that of the loaded language model.
+        dtype: floating-point type of the weave, and of a language model that is loaded here, or its name; float32 by
+            default, or that of the loaded language model.
         **options: further fields of :class:`~weft.weaving.WeaveConfig` (``feed_forward``, ``sees``, ``joint``,
             ``resample``, ``copy_width``, ...).
 
@@ -143,18 +145,18 @@ def weave(
     """
     if vision is not None and text is not None:
         raise WeftError("A weave has one encoder: give vision or text, and weave a second time for the other.")
-    if isinstance(language_model, (str, Path)):
-        part = resolve(language_model)
-        language_model = AutoModelForCausalLM.from_pretrained(part.path, dtype=dtype or torch.float32)
-        language_model.weft_part = {"id": part.id, "sha256": part.sha256}
+    name = name or ("photos" if text is None else "reader")
+    check_weave_name(name)
+    check_weave_options(initial, options)
+    dtype = dtype_of(dtype)
     if not isinstance(language_model, WeftModel):
-        stands_on = WeftConfig(language_model.config, dict(getattr(language_model, "weft_part", {})))
-        language_model = WeftModel(stands_on, language_model)
+        language_model = _frozen(language_model, dtype)
     if tokenizer is None:
         processor = language_model.processor
         tokenizer = _tokenizer(language_model.language_model.name_or_path) if processor is None else processor.tokenizer
     config = language_model.config.get_text_config(decoder=True)
     chosen = choose_layers(config.num_hidden_layers, every=every, start=start, layers=layers)
+    check_decoder(language_model.language_model, chosen)
     encoder: VisionEncoder | TextEncoder
     if text is None:
         encoder, fields = _eyes(vision or "efficientnet-lite2")
@@ -172,7 +174,6 @@ def weave(
             "or labels for pictures."
         )
     made = WeaveConfig(layers=chosen, encoder={"id": encoder.id, "sha256": encoder.sha256}, initial=initial, **fields)
-    name = name or ("photos" if text is None else "reader")
     language_model.add_weave(name, made, encoder, namer).to(dtype=dtype or language_model.language_model.dtype)
     if language_model.processor is None and tokenizer is not None:
         language_model.processor = WeftProcessor(tokenizer)
@@ -180,6 +181,22 @@ def weave(
         for each in language_model.weaves:
             language_model.processor.use(language_model.encoder(each))
     return language_model
+
+
+def _frozen(language_model: Any, dtype: torch.dtype | None) -> WeftModel:
+    """A language model in which nothing is woven yet: loaded, a folder, a part or a Hub id.
+
+    Raises:
+        WeftError: it is none, or can't be found.
+    """
+    named: dict[str, str] = {}
+    if isinstance(language_model, (str, Path)):
+        part = resolve(language_model)
+        found = load_language_model(part.path, dtype=dtype or torch.float32)
+        named = {"id": part.id, "sha256": part.sha256}
+    else:
+        found = language_model_of(language_model)
+    return WeftModel(WeftConfig(found.config, named), found)
 
 
 def extend(
@@ -259,13 +276,24 @@ def _tokenizer(folder: str) -> PreTrainedTokenizerBase | None:
 
 def _geometry(text: PreTrainedConfig) -> dict[str, int]:
     """Heads of a fusion layer: the language model's own, or heads of 64 where it has none."""
-    heads = getattr(text, "num_attention_heads", None) or _heads(text.hidden_size)
+    width = text.hidden_size
+    heads = _of(text, "num_attention_heads") or _heads(width)
+    kv_heads, head_dim = _of(text, "num_key_value_heads"), _of(text, "head_dim")
     return {
-        "hidden_size": text.hidden_size,
+        "hidden_size": width,
         "heads": heads,
-        "kv_heads": getattr(text, "num_key_value_heads", None) or heads,
-        "head_dim": getattr(text, "head_dim", None) or text.hidden_size // heads,
+        "kv_heads": kv_heads if kv_heads and heads % kv_heads == 0 else heads,
+        "head_dim": head_dim or max(width // heads, 1),
     }
+
+
+def _of(text: PreTrainedConfig, name: str) -> int | None:
+    """A size that a language model has, where all its layers have the same."""
+    try:
+        found = getattr(text, name, None)
+    except RuntimeError:  # each layer has its own
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _heads(width: int) -> int:

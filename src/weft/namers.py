@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from weft.encoders import VisionEncoder
 from weft.errors import PartError, WeftError
+from weft.image_processors import load_image_processor, made_for
 from weft.memory import Name, Picture
 from weft.parts import ResolvedPart, resolve
 
@@ -241,11 +242,11 @@ def load_transformers_namer(labels: str | Path | ResolvedPart | nn.Module) -> Tr
     Raises:
         PartError: there is no such model.
     """
-    from transformers import AutoImageProcessor, AutoModelForImageClassification, AutoModelForObjectDetection
+    from transformers import AutoModelForImageClassification, AutoModelForObjectDetection
 
     if isinstance(labels, nn.Module):
         where = resolve(str(getattr(labels, "name_or_path", "")))
-        processor = AutoImageProcessor.from_pretrained(where.path, backend="pil")
+        processor = load_image_processor(where.path) or made_for(labels)
         return TransformersNamer(labels, processor, id=where.id, sha256=where.sha256)
     found = labels if isinstance(labels, ResolvedPart) else resolve(str(labels))
     config = found.path / "config.json"
@@ -258,7 +259,7 @@ def load_transformers_namer(labels: str | Path | ResolvedPart | nn.Module) -> Tr
         model = auto.from_pretrained(found.path)
     except (OSError, ValueError) as error:
         raise PartError(f"{labels} can't be loaded as a classifier or detector ({error}).") from None
-    processor = AutoImageProcessor.from_pretrained(found.path, backend="pil")
+    processor = load_image_processor(found.path) or made_for(model)
     return TransformersNamer(model, processor, id=found.id, sha256=found.sha256)
 
 

@@ -1,8 +1,9 @@
 """Whether a woven model may take the short way to its words: its language model computed by :mod:`weft.decoder`.
 
-It may where nothing would be lost by it: on a CPU, for a language model that the decoder knows, which nobody has hung
-anything on (adapters, hooks, quantized layers), and which generates without peculiarities. Every other model takes the
-way of transformers.
+It may where nothing would be lost by it: on a CPU, for a language model that the decoder knows, and which nobody has
+hung anything on (adapters, hooks, quantized layers). Every other model takes the way of transformers, and
+:func:`why_not_plain` says why. So do tasks whose words the language model's own settings for generation change
+(:func:`changes_words`); an engine chooses its words itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
-from weft.decoder import FAMILIES, Decoder, is_plain
+from weft.decoder import FAMILIES, Decoder, peculiarity
 from weft.errors import WeftError
 from weft.hooks import FusionHook, WatchingHook
 from weft.packed_part import packed_decoder
@@ -38,8 +39,21 @@ USUAL = {
     "pad_token_id",
     "transformers_version",
     "use_cache",
+    # How words are drawn: whoever asks for words says whether any are, and by default none is.
+    *("do_sample", "temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    # What whoever asks for words always says.
+    *("max_length", "max_new_tokens", "num_beams"),
 }
-"""Settings for generation that do not change which words are chosen."""
+"""Settings for generation that do not change which words are the likeliest."""
+NEUTRAL: dict[str, Any] = {
+    "early_stopping": False,
+    "length_penalty": 1.0,
+    "min_length": 0,
+    "no_repeat_ngram_size": 0,
+    "num_return_sequences": 1,
+    "repetition_penalty": 1.0,
+}
+"""Others, with the value at which they do nothing."""
 
 
 @dataclass(frozen=True)
@@ -217,23 +231,44 @@ def state_of(tensors: Iterable[torch.Tensor]) -> tuple[int, ...]:
 
 def may_be_plain(model: WeftModel) -> bool:
     """Whether :class:`~weft.decoder.Decoder` computes what a model's language model does, hooks and all."""
+    return why_not_plain(model) is None
+
+
+def why_not_plain(model: WeftModel) -> str | None:
+    """Why :class:`~weft.decoder.Decoder` does not compute what a model's language model does, as the end of a sentence;
+    None where it does."""
     language_model: Any = model.language_model
-    home = type(language_model).__module__
-    if not home.startswith("transformers.models.") or model.device.type != "cpu" or model.training:
-        return False
-    config = language_model.config.to_dict()
-    if not is_plain(config) or not type(language_model).__name__.endswith("ForCausalLM"):
-        return False
-    if _global_forward_hooks or _global_forward_pre_hooks or torch.is_autocast_enabled("cpu"):
-        return False
-    if not set(model.generation_config.to_diff_dict()) <= USUAL:
-        return False
-    for module in language_model.modules():
+    kind = type(language_model)
+    if not kind.__module__.startswith("transformers.models.") or not kind.__name__.endswith("ForCausalLM"):
+        return f"its language model is a {kind.__name__}"
+    if model.device.type != "cpu":
+        return f"it is on the device {model.device}"
+    if model.training:
+        return "it is being trained"
+    found = peculiarity(language_model.config.to_dict())
+    if found is not None:
+        return found
+    if _global_forward_hooks or _global_forward_pre_hooks:
+        return "PyTorch has hooks on all modules"
+    if torch.is_autocast_enabled("cpu"):
+        return "it computes in mixed precision"
+    for name, module in language_model.named_modules():
         hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-        if not all(map(_is_known_hook, hooks)) or not _is_known(module):
-            return False
-    types = {parameter.dtype for parameter in language_model.parameters()}
-    return len(types) == 1
+        if not all(map(_is_known_hook, hooks)):
+            return f"{name or 'the language model'} has hooks"
+        if not _is_known(module):
+            return f"{name} is a {type(module).__name__}"
+    types = {str(parameter.dtype) for parameter in language_model.parameters()}
+    return None if len(types) == 1 else f"its weights are of several types ({', '.join(sorted(types))})"
+
+
+def changes_words(settings: Mapping[str, Any]) -> bool:
+    """Whether settings for generation change which words are the likeliest, as greedy or beam search finds them.
+
+    Args:
+        settings: those that differ from transformers' defaults, by their names.
+    """
+    return any(name not in USUAL and NEUTRAL.get(name, ...) != value for name, value in settings.items())
 
 
 def _is_known_hook(hook: Any) -> bool:

@@ -29,7 +29,7 @@ from weft.packed_part import packed_decoder
 from weft.packed_weave import PackedWeave
 from weft.packing import NATIVE
 from weft.parts import ENCODERS, LANGUAGE_MODEL, WEIGHTS, resolve_named
-from weft.plain import USUAL
+from weft.plain import changes_words
 from weft.rendering import about_a_picture, render
 from weft.rows import Weaves
 from weft.search import Prompt, search
@@ -73,10 +73,10 @@ def quick(folder: Path) -> Quick | None:
 
 
 def _generates_plainly(part: Path, end: int) -> bool:
-    """Whether a language model's own settings for generation are transformers' defaults."""
+    """Whether a language model's own settings for generation leave the words as they are, and one token ends them."""
     file = part / "generation_config.json"
     settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return set(settings) <= USUAL and settings.get("eos_token_id", end) == end
+    return not changes_words(settings) and settings.get("eos_token_id", end) == end
 
 
 class Quick:

@@ -6,7 +6,7 @@ of them holds, and hands on the tokens of the responses with their log-probabili
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ from weft.batch import BatchMemory
 from weft.decoder import Decoder
 from weft.errors import DataError, WeftError
 from weft.memory import Placement, ReadMemory
+from weft.plain import changes_words
 from weft.quoting import find, fits
 from weft.rendering import Messages, Rendered, question_of, quoted
 from weft.search import Prompt, search
@@ -100,7 +101,7 @@ def respond(
     _check_options(options)
     longest = options.pop("max_new_tokens", longest)
     _check_room(model, max(map(len, prompts)), longest)
-    plain = model.plain.get() if set(options) <= _PLAIN_OPTIONS else None
+    plain = _plain(model, options)
     if plain is None:
         return _generated(model, read, prompts, held, beams=beams, longest=longest, top_memory=top_memory, **options)
     texts = []
@@ -120,7 +121,7 @@ def reply(model: WeftModel, prompt: Prompt, *, beams: int, longest: int, **optio
     _check_options(options)
     longest = options.pop("max_new_tokens", longest)
     _check_room(model, len(prompt.tokens), longest)
-    plain = model.plain.get() if set(options) <= _PLAIN_OPTIONS else None
+    plain = _plain(model, options)
     if plain is not None:
         return _searched(model, plain, [prompt], beams=beams, longest=longest, **options)[0]
     input_ids = torch.tensor([list(prompt.tokens)], device=model.device)
@@ -145,6 +146,13 @@ def _check_options(options: dict[str, Any]) -> None:
             f"{settled[0]} can't be given here, where one text is said for each prompt; give single settings, as "
             "max_new_tokens or do_sample, or call generate."
         )
+
+
+def _plain(model: WeftModel, options: Mapping[str, Any]) -> Decoder | None:
+    """The plain decoder, where searching over it finds the words that ``generate`` finds with these options."""
+    if set(options) <= _PLAIN_OPTIONS and not changes_words(model.generation_config.to_diff_dict()):
+        return model.plain.get()
+    return None
 
 
 def _check_room(model: WeftModel, tokens: int, longest: int) -> None:

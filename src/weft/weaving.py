@@ -326,19 +326,26 @@ class Weave(nn.Module):
 def decoder_layers(language_model: Any) -> nn.ModuleList:
     """The decoder layers of a language model, found by structure.
 
-    They are the module list whose length is ``config.get_text_config().num_hidden_layers`` and whose entries share one
-    type; of several such lists the one nearest to the root.
+    They are the module list whose length is ``config.get_text_config().num_hidden_layers``, which lies in no other such
+    list. Of several it is the first whose entries share one type; where none does, as in models of which some layers
+    attend and others are recurrent, the one that holds most parameters.
 
     Raises:
         WeftError: there is no such list.
     """
     count = language_model.config.get_text_config(decoder=True).num_hidden_layers
+    lists, inside = list[nn.ModuleList](), set[nn.Module]()
     for module in language_model.modules():  # in order of registration, so outer before inner
-        if isinstance(module, nn.ModuleList) and len(module) == count and len({type(m) for m in module}) == 1:
-            return module
+        if isinstance(module, nn.ModuleList) and len(module) == count and module not in inside:
+            lists.append(module)
+            inside.update(module.modules())
+    for found in lists:
+        if len({type(layer) for layer in found}) == 1:
+            return found
+    if lists:
+        return max(lists, key=lambda found: sum(parameter.numel() for parameter in found.parameters()))
     raise WeftError(
-        f"{type(language_model).__name__} has no list of {count} decoder layers of one type, so nothing can be woven "
-        "into it."
+        f"{type(language_model).__name__} has no list of {count} decoder layers, so nothing can be woven into it."
     )
 
 

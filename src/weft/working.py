@@ -31,6 +31,7 @@ from weft.errors import WeftError
 from weft.fairness import FairQueue
 from weft.model import WeftModel
 from weft.pieces import End, Said
+from weft.plain import why_not_plain
 from weft.rendering import Messages
 from weft.responding import ends_of, reading
 from weft.search import Prompt
@@ -207,6 +208,8 @@ class Worker:
         try:
             self.model = (model if isinstance(model, WeftModel) else model()).eval()
             self._texts, self._ends = texts_of(self.model), ends_of(self.model)
+            if reason := why_not_plain(self.model):
+                log.warning("conversations are continued in turn, by transformers, since %s", reason)
         except BaseException as error:
             loaded.set_exception(error)
             return
