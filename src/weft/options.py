@@ -1,0 +1,59 @@
+"""Options that people give by name: one that nobody knows is refused, and the near one suggested."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+from typing import Any, TypeVar
+
+from weft.errors import WeftError
+
+Value = TypeVar("Value")
+
+
+def near(given: object, known: Iterable[object]) -> str:
+    """What somebody may have meant, as the end of a sentence."""
+    names = list(map(str, known))
+    found = difflib.get_close_matches(str(given), names, n=1)
+    return f"did you mean {found[0]!r}?" if found else f"known are: {', '.join(names)}."
+
+
+def check_names(given: Iterable[str], known: Collection[str], where: str) -> None:
+    """Refuse names that are not known.
+
+    Args:
+        given: the names of options.
+        known: those that there are.
+        where: what takes them, for the message.
+
+    Raises:
+        WeftError: one is not known.
+    """
+    for name in given:
+        if name not in known:
+            raise WeftError(f"{where} takes no option {name!r}; {near(name, sorted(known))}")
+
+
+def check_value(name: str, given: Any, known: Collection[Any]) -> None:
+    """Refuse a value that is not known.
+
+    Raises:
+        WeftError: it is not.
+    """
+    if not any(given is one or (type(given) is type(one) and given == one) for one in known):
+        shown = [one for one in known if isinstance(one, str)]
+        others = [repr(one) for one in known if not isinstance(one, str)]
+        hint = difflib.get_close_matches(str(given), shown, n=1)
+        choices = ", ".join([*map(repr, shown), *others])
+        said = f"did you mean {hint[0]!r}?" if hint else f"choose {choices}."
+        raise WeftError(f"{name}: {given!r:.100} is not known; {said}")
+
+
+def check_count(name: str, given: Any, least: int = 1) -> None:
+    """Refuse what is no whole number from ``least`` on.
+
+    Raises:
+        WeftError: it is none.
+    """
+    if isinstance(given, bool) or not isinstance(given, int) or given < least:
+        raise WeftError(f"{name}: {given!r:.100} can't be; give a whole number from {least} on.")
