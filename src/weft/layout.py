@@ -42,7 +42,7 @@ class Tokenized(NamedTuple):
         ids: the tokens.
         columns: for each picture the token from which on it may be seen.
         document_columns: for each document the same.
-        spans: for each token the characters that it stands for; none of what the tokenizer puts before a text.
+        spans: for each token the characters that it stands for; -1 of what the tokenizer puts before a text.
     """
 
     ids: list[int]

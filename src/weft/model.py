@@ -26,6 +26,7 @@ from transformers import (
 from weft.batch import BatchMemory, arrange
 from weft.checkpoint import load_checkpoint, load_weaves, save_checkpoint, upload
 from weft.config import WeftConfig
+from weft.control_tokens import encode_written
 from weft.encoders import VisionEncoder
 from weft.errors import WeftError
 from weft.generation import ReadingGenerationMixin
@@ -238,7 +239,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         assert self.processor is not None
         tokenizer, table = self.processor.tokenizer, self.get_input_embeddings()
         device = next(table.parameters()).device
-        spell = speller(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
+        spell = speller(lambda text: encode_written(tokenizer, text)[0])
         return with_names(memory, found, spell, lambda ids: table(ids.to(device)))
 
     def encode_texts(self, passages: Sequence[str | Piece], weave: str | None = None) -> Memory:

@@ -4,38 +4,48 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from weft.errors import WeftError
 
-Value = TypeVar("Value")
+FEW = 12
+"""Names that a message lists; of more it tells only the near one."""
 
 
-def near(given: object, known: Iterable[object]) -> str:
+def near(given: object, known: Iterable[object], otherwise: str = "known are:") -> str:
     """What somebody may have meant, as the end of a sentence."""
     names = list(map(str, known))
     found = difflib.get_close_matches(str(given), names, n=1)
-    return f"did you mean {found[0]!r}?" if found else f"known are: {', '.join(names)}."
+    if found:
+        return f"did you mean {found[0]!r}?"
+    return f"{otherwise} {', '.join(names)}." if len(names) <= FEW else "leave it out."
 
 
-def check_names(given: Iterable[str], known: Collection[str], where: str) -> None:
+def check_names(given: Iterable[str], known: Collection[str], where: str, others: Collection[str] = ()) -> None:
     """Refuse names that are not known.
 
     Args:
         given: the names of options.
         known: those that there are.
         where: what takes them, for the message.
+        others: further names that may have been meant.
 
     Raises:
         WeftError: one is not known.
     """
     for name in given:
         if name not in known:
-            raise WeftError(f"{where} takes no option {name!r}; {near(name, sorted(known))}")
+            raise WeftError(f"{where} takes no option {name!r}; {near(name, sorted({*known, *others}))}")
 
 
-def check_value(name: str, given: Any, known: Collection[Any]) -> None:
+def check_value(name: str, given: Any, known: Collection[Any], error: type[WeftError] = WeftError) -> None:
     """Refuse a value that is not known.
+
+    Args:
+        name: of the option.
+        given: its value.
+        known: values that there are.
+        error: what to raise.
 
     Raises:
         WeftError: it is not.
@@ -46,7 +56,7 @@ def check_value(name: str, given: Any, known: Collection[Any]) -> None:
         hint = difflib.get_close_matches(str(given), shown, n=1)
         choices = ", ".join([*map(repr, shown), *others])
         said = f"did you mean {hint[0]!r}?" if hint else f"choose {choices}."
-        raise WeftError(f"{name}: {given!r:.100} is not known; {said}")
+        raise error(f"{name}: {given!r:.100} is not known; {said}")
 
 
 def check_count(name: str, given: Any, least: int = 1) -> None:

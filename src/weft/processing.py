@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import get_json_schema
 from transformers.utils.chat_template_utils import _get_template_variables as variables_of
@@ -120,7 +119,7 @@ class WeftProcessor(ProcessorMixin):
         def apply(plain: list[dict[str, Any]], **values: Any) -> str:
             try:
                 return self.tokenizer.apply_chat_template(plain, tokenize=False, **options, **values)
-            except (TemplateError, TypeError, ValueError) as error:
+            except Exception as error:  # a template is a program, and fails as it likes
                 raise DataError(f"The chat template does not take these messages: {error}") from None
 
         fence = control_tokens(self.tokenizer).fenced
@@ -266,9 +265,9 @@ class WeftProcessor(ProcessorMixin):
         """A text as tokens, with the places of its pictures and documents among them."""
         ids, spans = encode(self.tokenizer, rendered.text, rendered.walls)
         first = self._first if rendered.begins else []
-        begins = [-1] * len(first) + [begin for begin, _ in spans]
-        columns, document_columns = rendered.columns(begins), rendered.document_columns(begins)
-        return Tokenized([*first, *ids], columns, document_columns, [(0, 0)] * len(first) + spans)
+        spans = [(-1, -1)] * len(first) + spans
+        begins = [begin for begin, _ in spans]
+        return Tokenized([*first, *ids], rendered.columns(begins), rendered.document_columns(begins), spans)
 
     @property
     def _first(self) -> list[int]:

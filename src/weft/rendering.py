@@ -12,9 +12,12 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weft.errors import DataError
+
+if TYPE_CHECKING:
+    from weft.weaving import Placed
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"
@@ -23,8 +26,6 @@ PLAIN_TEMPLATE = (
 """For tokenizers that bring no chat template: one message a line."""
 
 Messages = Sequence[Mapping[str, Any]]
-Placed = Literal["first", "last", "as given"]
-"""Where pictures or documents stand in a message: before its words, behind them, or where they were put."""
 
 
 class Fence(Protocol):

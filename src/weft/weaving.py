@@ -21,7 +21,10 @@ from weft.errors import WeftError
 from weft.fusion import Connector, GatedCrossAttention, NameEmbedding, Resampler
 from weft.joint import JointFusion
 from weft.memory import KeyValues, Memory, NameTokens, ReadMemory, Sees, content_hash
+from weft.options import near
 
+Placed = Literal["first", "last", "as given"]
+"""Where pictures or documents stand in a message: before its words, behind them, or where they were put."""
 Reads = Literal["pictures", "texts"]
 """What a weave's memories are made of."""
 FEW_NAMES = 3.0
@@ -68,6 +71,8 @@ class WeaveConfig:
         reading: how its texts were read when it learned: ``"once"`` or ``"careful"``.
         reading_by_task: the tasks (``"answer"``, ``"title"``, ``"summary"``) whose texts are read in another way unless
             somebody asks for one, with that way: what measured best.
+        placed: where its pictures or documents stand in a message, whatever the order of the message's parts:
+            ``"first"`` or ``"last"``, before or behind its words, or ``"as given"``.
         citing_heads: decoder layer and head of those heads of the language model whose attention says where in a prompt
             an answer stands; all where there are none.
     """
@@ -101,6 +106,7 @@ class WeaveConfig:
     reading: ReadingMode = "once"
     reading_by_task: dict[str, ReadingMode] = field(default_factory=dict)
     citing_heads: list[list[int]] = field(default_factory=list)
+    placed: Placed = "first"
 
     def reading_of(self, task: str, asked: ReadingMode | None = None) -> ReadingMode:
         """How texts are read for a task: as asked, or else as measured best.
@@ -110,7 +116,8 @@ class WeaveConfig:
         """
         found = asked or self.reading_by_task.get(task, self.reading)
         if found not in get_args(ReadingMode):
-            raise WeftError(f"reading: {found!r} is no way to read texts; choose {', '.join(get_args(ReadingMode))}.")
+            choice = near(found, get_args(ReadingMode), "choose")
+            raise WeftError(f"reading: {found!r} is no way to read texts; {choice}")
         return found
 
     def to_dict(self) -> dict[str, Any]:
