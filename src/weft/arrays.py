@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from weft.errors import PictureError
@@ -20,7 +21,7 @@ ROUNDING = 1e-3
 
 def is_array(given: Any) -> bool:
     """Whether something is an array or a tensor."""
-    return isinstance(given, np.ndarray) or type(given).__module__.partition(".")[0] == "torch" and hasattr(given, "cpu")
+    return isinstance(given, (np.ndarray, torch.Tensor))
 
 
 def image_of(array: Any) -> Image.Image:
@@ -36,18 +37,20 @@ def image_of(array: Any) -> Image.Image:
     if tensor:
         array = array.detach().cpu()
         array = (array.float() if array.is_floating_point() else array).numpy()
-    shape = "×".join(map(str, array.shape))
+    shape = ", ".join(map(str, array.shape))
     if array.ndim == 3:
         last, first = array.shape[-1] in CHANNELS, array.shape[0] in CHANNELS
         if first and (tensor or not last):
             array = np.moveaxis(array, 0, -1)
         elif not last:
-            raise PictureError(f"An array of {shape} is no picture; give [H, W, C] or [C, H, W] of 1, 3 or 4 channels.")
+            raise PictureError(
+                f"An array of [{shape}] is no picture; give [H, W, C] or [C, H, W], C 1, 3 or 4."
+            )
         array = array[..., 0] if array.shape[-1] == 1 else array
     elif array.ndim != 2:
-        raise PictureError(f"An array of {shape} is no picture; give [H, W, C] or [C, H, W], and several in a list.")
+        raise PictureError(f"An array of [{shape}] is no picture; give [H, W, C] or [C, H, W], and several in a list.")
     if not array.size:
-        raise PictureError(f"An array of {shape} holds no pixels; give a picture.")
+        raise PictureError(f"An array of [{shape}] holds no pixels; give a picture.")
     mode = "L" if array.ndim == 2 else CHANNELS[array.shape[-1]]
     return Image.fromarray(np.ascontiguousarray(_bytes(array)), mode)
 

@@ -18,7 +18,8 @@ import secrets
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from tokenizers import Tokenizer
@@ -131,7 +132,7 @@ class ControlTokens:
         if not walls:
             return text
         places = [0, *sorted(walls), len(text)]
-        return mark.join(text[begin:end] for begin, end in zip(places, places[1:], strict=False))
+        return mark.join(text[begin:end] for begin, end in pairwise(places))
 
     def _all(self, text: str, special_only: bool) -> Iterator[Found]:
         """All control tokens in a text, those that overlap as well; of those that begin at one place the longest."""
@@ -195,19 +196,23 @@ class ControlTokens:
         A name is as long as what it stands for, so that characters keep their places; and is random, of characters that
         have no meaning, so that nobody writes it.
         """
-        names = {text: "".join(chr(0xF0000 + secrets.randbelow(0xFFFE)) for _ in text) for text in self.every}
+        names: dict[str, str] = {
+            text: "".join(chr(0xF0000 + secrets.randbelow(0xFFFE)) for _ in text) for text in self.every
+        }
         try:
             whole = json.loads(self._backend.to_str())
         except Exception as error:  # one with parts that are written in Python
-            raise DataError(f"A text holds a control token, which this tokenizer can't take as text ({error}).") from None
+            raise DataError(
+                f"A text holds a control token, which this tokenizer can't take as text ({error})."
+            ) from None
         for token in whole["added_tokens"]:
             if token["content"] in names:
                 token |= {"content": names[token["content"]], "normalized": False}
         _rename(whole["model"], names)
         whole |= {"truncation": None, "padding": None}
         twin = Tokenizer.from_str(json.dumps(whole))
-        added = [one.content for one in self._backend.get_added_tokens_decoder().values()]
-        back = {twin.token_to_id(names.get(text, text)): self._backend.token_to_id(text) for text in added}
+        ids = {one.content: id for id, one in self._backend.get_added_tokens_decoder().items()}
+        back = {cast(int, twin.token_to_id(names.get(text, text))): id for text, id in ids.items()}
         return twin, names, back
 
 
@@ -234,7 +239,7 @@ def _lengths(tokens: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _is_bracketed(text: str) -> bool:
-    return len(text) > 4 and text[:2] in ("<|", "<｜") and text[-2:] in ("|>", "｜>")
+    return len(text) > 4 and text[:2] in ("<|", "<\uff5c") and text[-2:] in ("|>", "\uff5c>")
 
 
 def _is_no_word(text: str) -> bool:

@@ -217,9 +217,7 @@ class Engine:
         finally:
             await pieces.aclose()  # type: ignore[attr-defined]
 
-    def stream(
-        self, messages: Messages, *, template: Mapping[str, Any] | None = None, **options: Any
-    ) -> Iterator[str]:
+    def stream(self, messages: Messages, *, template: Mapping[str, Any] | None = None, **options: Any) -> Iterator[str]:
         """As :meth:`generate`, for code that is not asynchronous."""
         sampling, came = _sampling(options), queue.SimpleQueue[Any]()
         job = self._worker.submit(Job(messages, sampling, False, came.put, template=template))

@@ -106,7 +106,11 @@ class Feed:
 
     def _rows(self, examples: Sequence[Example]) -> list[Row]:
         recipe = self.recipe
-        options: dict[str, Any] = {"share_prompts": recipe.share_prompts, "passages": recipe.passages, "arrange": self._arrange}
+        options: dict[str, Any] = {
+            "share_prompts": recipe.share_prompts,
+            "passages": recipe.passages,
+            "arrange": self._arrange,
+        }
         return rows_of(examples, self.processor, careful=recipe.reading == "careful", **options)
 
     def plan(self, epoch: int) -> list[list[list[Row]]]:

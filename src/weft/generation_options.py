@@ -30,9 +30,7 @@ _DRAWING = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "top_h
 _TASKS = ("beams", "bound", "explain", "keep", "length", "mode", "passages", "reading", "source", "top_memory", "where")
 """Options that tasks have of their own, which may have been meant."""
 KNOWN = frozenset(
-    {name for name in vars(GenerationConfig()) if not name.startswith("_")}
-    - {"transformers_version"}
-    - _OWN.keys()
+    {name for name in vars(GenerationConfig()) if not name.startswith("_")} - {"transformers_version"} - _OWN.keys()
     | {"logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model", "streamer", "tokenizer"}
     | {"seed"}
 )

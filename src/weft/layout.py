@@ -96,7 +96,7 @@ class Layout:
             if count is not None:
                 check_count(name, count)
         return cls(
-            {True: "longest", False: "do_not_pad"}.get(padding, padding),  # type: ignore[arg-type]
+            {True: "longest", False: "do_not_pad"}.get(padding, padding),
             side or "left",
             truncation not in (False, None, "do_not_truncate"),
             most,

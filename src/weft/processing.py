@@ -168,12 +168,13 @@ class WeftProcessor(ProcessorMixin):
             if template.pop(name):
                 raise DataError(f"{name} is not served by this processor; leave it out.")
         template.pop("sanitize_control_tokens", None)  # what people write never becomes a control token
-        options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
+        options: dict[str, Any] = {"add_generation_prompt": add_generation_prompt}
+        options["continue_final_message"] = continue_final_message
         rendered = [self.render(one, **options, **template) for one in batch]
         if not tokenize:
             texts = [one.text for one in rendered]
             return texts if batched else texts[0]
-        layout = Layout.of(return_tensors=return_tensors, **{**laying, **(processor_kwargs or {})})
+        layout = Layout.of(**{"return_tensors": return_tensors, **laying, **(processor_kwargs or {})})
         features = self._tensors([self.tokenize(one) for one in rendered], rendered, layout)
         return features if return_dict else features["input_ids"]
 

@@ -103,7 +103,7 @@ def render(
         content = message.get("content")
         if content is not None and not isinstance(content, str):
             content = "".join(_flat(part, held, mark) for part in content)
-        plain.append(message if content is None else {**message, "content": content})
+        plain.append(dict(message) if content is None else {**message, "content": content})
     values = dict(template or {})
     if fence is not None:
         plain = [fence(message, wall, special_only=message["role"] == "assistant") for message in plain]

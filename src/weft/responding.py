@@ -24,6 +24,7 @@ from weft.options import check_count
 from weft.quoting import find, fits
 from weft.rendering import Messages, Rendered, arranged, as_object, question_of, quoted
 from weft.search import Prompt, search
+from weft.weaving import check_reading
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -197,8 +198,8 @@ def prompt_of(
 
 def as_learned(model: WeftModel, messages: Messages) -> Messages:
     """A conversation with its pictures and documents where the weaves that read them learned to see them."""
-    configs = {weave.config.reads: weave.config for weave in reversed(list(model.weaves.values()))}
-    places = {reads: config.placed for reads, config in configs.items()}
+    configs = [model.weave(name).config for name in reversed(list(model.weaves))]
+    places = {config.reads: config.placed for config in configs}
     return arranged(messages, places.get("pictures", "first"), places.get("texts", "first"))
 
 
@@ -231,6 +232,7 @@ def reading(
     """
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
+    check_reading(mode)
     messages = conversation(messages)
     template = dict(template or {})
     rendered, way, standing = _laid_out(model, model.processor, as_learned(model, messages), mode, longest, template)

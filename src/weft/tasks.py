@@ -254,13 +254,13 @@ class Tasks(ReadingTasks):
             return []
         count = max(len(given), len(asked))
         if not {len(given), len(asked)} <= {1, count}:
-            raise DataError(f"{len(given)} pictures and {len(asked)} questions; give as many of each, or one of either.")
+            raise DataError(
+                f"{len(given)} pictures and {len(asked)} questions; give as many of each, or one of either."
+            )
         owners = [0] * count if len(given) == 1 else list(range(count))
         prompts, columns = [], []
         for words in asked:
-            rendered = model.processor.render(
-                as_learned(model, about_a_picture(words)), add_generation_prompt=True
-            )
+            rendered = model.processor.render(as_learned(model, about_a_picture(words)), add_generation_prompt=True)
             ids, (column,), *_ = model.processor.tokenize(rendered)
             prompts.append(ids)
             columns.append(column)

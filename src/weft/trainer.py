@@ -11,8 +11,8 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 

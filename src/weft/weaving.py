@@ -36,6 +36,19 @@ ReadingMode = Literal["once", "careful", "prompt"]
 passage, or as a part of the prompt."""
 
 
+def check_reading(mode: ReadingMode | None) -> ReadingMode | None:
+    """A way to read texts that somebody asked for; None for none.
+
+    Raises:
+        WeftError: there is no such way.
+    """
+    if mode is not None and mode not in get_args(ReadingMode):
+        raise WeftError(
+            f"reading: {mode!r} is no way to read texts; {near(mode, get_args(ReadingMode), otherwise='choose')}"
+        )
+    return mode
+
+
 @dataclass
 class WeaveConfig:
     """What a weave is made of; written to ``config.json``.
@@ -114,11 +127,7 @@ class WeaveConfig:
         Raises:
             WeftError: there is no such way.
         """
-        found = asked or self.reading_by_task.get(task, self.reading)
-        if found not in get_args(ReadingMode):
-            choice = near(found, get_args(ReadingMode), "choose")
-            raise WeftError(f"reading: {found!r} is no way to read texts; {choice}")
-        return found
+        return check_reading(asked) or self.reading_by_task.get(task, self.reading)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
