@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -17,9 +17,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from weft.decoder import Decoder, TextCache
-from weft.model import WeftModel
 from weft.rows import Reading, Rows
 from weft.search import Prompt, read_prompt
+
+if TYPE_CHECKING:
+    from weft.model import WeftModel
 
 PREFIXES = 8
 """Beginnings of prompts that are kept."""

@@ -8,8 +8,8 @@ prompt is computed once. :func:`plan_epoch` puts rows of like length together, :
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from torch import Tensor
 from weft.errors import DataError
 from weft.passages import Piece
 from weft.processing import WeftProcessor
-from weft.rendering import question_of, words
+from weft.rendering import Messages, question_of, words
 from weft.text_encoders import TextEncoder
 
 
@@ -37,6 +37,7 @@ class Example:
         supporting: ids of the documents that hold the answer.
         source: pattern for files of a knowledge base that its documents are to be looked for in; None for all.
         objects: what is annotated in its pictures, for evaluation.
+        template: what the chat template is given beside messages: ``tools``, ...
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -45,6 +46,7 @@ class Example:
     supporting: tuple[str, ...] = ()
     source: str | None = None
     objects: tuple[str, ...] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -98,9 +100,7 @@ def _example(line: str, where: str, folder: Path) -> Example:
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON ({error.msg}); each line is one object with 'messages'.") from None
     messages = fields.get("messages") if isinstance(fields, dict) else None
-    if not isinstance(messages, list) or not all(
-        isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages
-    ):
+    if not isinstance(messages, list) or not all(isinstance(m, dict) and _is_message(m) for m in messages):
         raise DataError(f"{where}: 'messages' must be a list of objects with 'role' and 'content'.")
     for part in _parts(messages):
         if part.get("type") not in ("text", "image", "document"):
@@ -118,10 +118,37 @@ def _example(line: str, where: str, folder: Path) -> Example:
             ):
                 raise DataError(f"{where}: 'names' of a picture must be an object of names and what stands for each.")
     lists = {name: _strings(fields, name, where) for name in ("references", "supporting", "objects")}
-    example = Example(tuple(messages), where=where, source=fields.get("source"), **lists)
-    if not messages or messages[-1]["role"] != "assistant" or not example.answer.strip():
+    template = _template(fields, where)
+    example = Example(tuple(messages), where=where, source=fields.get("source"), template=template, **lists)
+    if not messages or messages[-1]["role"] != "assistant" or not _says(messages[-1]):
         raise DataError(f"{where}: the assistant says nothing; the last message must be its answer.")
     return example
+
+
+def _is_message(message: Mapping[str, Any]) -> bool:
+    """Whether it has a role, and a content; one that calls tools needs no words."""
+    content = message.get("content")
+    if not isinstance(message.get("role"), str) or not isinstance(content, (str, list, type(None))):
+        return False
+    return "content" in message or bool(message.get("tool_calls"))
+
+
+def _says(message: Mapping[str, Any]) -> bool:
+    """Whether a message of the assistant's holds anything."""
+    return bool(words(message).strip() or message.get("tool_calls"))
+
+
+def _template(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a line gives the chat template beside messages: ``tools`` (some data sets hold them as JSON in a string) and
+    ``chat_template_kwargs``."""
+    tools, others = fields.get("tools"), fields.get("chat_template_kwargs") or {}
+    try:
+        tools = json.loads(tools) if isinstance(tools, str) else tools
+    except json.JSONDecodeError:
+        raise DataError(f"{where}: 'tools' is a string that is not JSON; give a list of objects.") from None
+    if not isinstance(tools or [], list) or not isinstance(others, dict):
+        raise DataError(f"{where}: 'tools' must be a list of objects, 'chat_template_kwargs' an object.")
+    return {**others, **({"tools": tools} if tools else {})}
 
 
 def _strings(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
@@ -133,7 +160,7 @@ def _strings(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...
 
 def _parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for message in messages:
-        if not isinstance(message["content"], str):
+        if not isinstance(message.get("content") or "", str):
             yield from message["content"]
 
 
@@ -198,6 +225,7 @@ def rows_of(
     share_prompts: bool = True,
     passages: int | None = None,
     careful: bool = False,
+    arrange: Callable[[Messages], Messages] | None = None,
 ) -> list[Row]:
     """Tokenize conversations; those with the same pictures, documents and prompt share one row.
 
@@ -207,12 +235,16 @@ def rows_of(
         share_prompts: whether they do.
         passages: passages of a conversation's documents that are read, at most: the first ones; None for all.
         careful: whether passages are encoded in the sight of the conversation's question.
+        arrange: puts pictures and documents where the weave that learns is to see them, as
+            :func:`weft.responding.as_learned` does for a model; None for where they are.
 
     Raises:
         DataError: the chat template rewrites earlier messages, so that an answer can't be found in the text.
     """
     found: dict[Any, list[Any]] = {}
     for number, example in enumerate(examples):
+        if arrange is not None:
+            example = replace(example, messages=tuple(arrange(example.messages)))
         made = _tokenize(example, processor, example.question if careful else "")
         first = made.flags.index(True)
         unshared = None if share_prompts else number
@@ -238,30 +270,29 @@ class _Tokenized:
 
 def _tokenize(example: Example, processor: WeftProcessor, question: str) -> _Tokenized:
     messages = example.messages
-    rendered = processor.render(messages)
+    rendered = processor.render(messages, **example.template)
     spans = []
     for index, message in enumerate(messages):
         if message["role"] == "assistant":
-            before = processor.render(messages[:index], add_generation_prompt=True).text
-            until = processor.render(messages[: index + 1]).text.rstrip()
+            before = processor.render(messages[:index], add_generation_prompt=True, **example.template).text
+            until = processor.render(messages[: index + 1], **example.template).text.rstrip()
             if not rendered.text.startswith(before) or not rendered.text.startswith(until):
                 raise DataError(
                     f"{example.where}: the chat template rewrites earlier messages; give one answer a line."
                 )
             spans.append((len(before), len(until)))
-    encoded = processor.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
-    offsets = encoded["offset_mapping"]
+    tokens, columns, document_columns, offsets = processor.tokenize(rendered)
     flags = [any(start <= begin and end <= stop for start, stop in spans) for begin, end in offsets]
     last = max(index for index, flag in enumerate(flags) if flag)
-    begins, encoder = [begin for begin, _ in offsets], processor.text_encoder
+    encoder = processor.text_encoder
     if rendered.documents and encoder is None:
         raise DataError(f"{example.where}: it holds a document, but the model has no weave that reads texts.")
     passages = tuple(
         RowPassage(text, column, str(document.get("id")) in example.supporting, question)
-        for document, column in zip(rendered.documents, rendered.document_columns(begins), strict=True)
+        for document, column in zip(rendered.documents, document_columns, strict=True)
         for text in _cut(document["text"], cast(TextEncoder, encoder), question)
     )
-    return _Tokenized(encoded["input_ids"][: last + 1], flags[: last + 1], rendered.columns(begins), passages)
+    return _Tokenized(tokens[: last + 1], flags[: last + 1], columns, passages)
 
 
 @lru_cache(maxsize=4096)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from weft.control_tokens import encode_written
 from weft.errors import WeftError
 from weft.explain import look, needed, words_of
 from weft.images import load_image
@@ -99,8 +100,8 @@ def faithfulness(
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     text = model.caption(picture).text if text is None else text
     question = about_a_picture(instruction or "Describe the picture.")
-    prompt, columns, _ = model.processor.tokenize(model.processor.render(question, add_generation_prompt=True))
-    answer = model.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    prompt, columns, *_ = model.processor.tokenize(model.processor.render(question, add_generation_prompt=True))
+    answer, _ = encode_written(model.processor.tokenizer, text)
     image = load_image(picture)
     memory = model.encode(image)
     read, source = model.read(memory), cast(Picture, memory.sources[0])
@@ -197,7 +198,7 @@ def delete_passages(model: WeftModel, answer: Answer) -> Deletion:
     """
     if not answer.citations or model.processor is None:
         raise WeftError("The answer cites no passages, so none can be taken away.")
-    tokens = model.processor.tokenizer(answer.text, add_special_tokens=False)["input_ids"]
+    tokens, _ = encode_written(model.processor.tokenizer, answer.text)
     scored = _in_prompt if answer.reading == "prompt" else _in_memory
     chances = scored(model, answer, [Piece(citation.text) for citation in answer.citations], tokens)
     drops = (chances[0] - chances[1:]).tolist()

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from weft.choosing import check_top
 from weft.drawing import Sampling
 from weft.model import WeftModel
+from weft.options import check_names
 from weft.pieces import Piece, Pieces, Said
 from weft.rendering import Messages
 from weft.search import Prompt
@@ -164,6 +166,7 @@ class Engine:
         client: str = "",
         grounded: bool = False,
         reading: ReadingMode | None = None,
+        template: Mapping[str, Any] | None = None,
     ) -> Reply:
         """Ask for the reply to a conversation, to be iterated over in the running event loop.
 
@@ -174,6 +177,7 @@ class Engine:
             grounded: whether documents have to hold the answer: where they do not, the reply says so, unless they stand
                 in the prompt.
             reading: how documents are read, as for ``model.answer``.
+            template: what the chat template takes beside messages (``tools``, ``enable_thinking``, ...).
 
         Raises:
             EngineFull: too many conversations wait.
@@ -188,20 +192,24 @@ class Engine:
         def deliver(item: Any) -> None:
             loop.call_soon_threadsafe(came.put_nowait, item)
 
-        job = Job(messages, sampling or Sampling(), grounded, deliver, reading)
+        job = Job(messages, sampling or Sampling(), grounded, deliver, reading, template)
         return Reply(self._worker, self._worker.submit(job, client), came)
 
-    async def generate(self, messages: Messages, **options: Any) -> AsyncIterator[str]:
+    async def generate(
+        self, messages: Messages, *, template: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncIterator[str]:
         """The text of the reply to a conversation, piece by piece. Leaving the loop cancels it.
 
         Args:
             messages: as for ``model.chat``.
+            template: what the chat template takes beside messages (``tools``, ``enable_thinking``, ...).
             **options: see :class:`~weft.drawing.Sampling`.
 
         Raises:
+            WeftError: there is no such option.
             DataError, PictureError, TooLong, EngineFull, EngineClosed: as for :meth:`ask`.
         """
-        pieces = aiter(self.ask(messages, Sampling(**options)))
+        pieces = aiter(self.ask(messages, _sampling(options), template=template))
         try:
             async for piece in pieces:
                 if piece.text:
@@ -209,10 +217,10 @@ class Engine:
         finally:
             await pieces.aclose()  # type: ignore[attr-defined]
 
-    def stream(self, messages: Messages, **options: Any) -> Iterator[str]:
+    def stream(self, messages: Messages, *, template: Mapping[str, Any] | None = None, **options: Any) -> Iterator[str]:
         """As :meth:`generate`, for code that is not asynchronous."""
-        sampling, came = Sampling(**options), queue.SimpleQueue[Any]()
-        job = self._worker.submit(Job(messages, sampling, False, came.put))
+        sampling, came = _sampling(options), queue.SimpleQueue[Any]()
+        job = self._worker.submit(Job(messages, sampling, False, came.put, template=template))
         pieces = Pieces(self.model, sampling.stop)
         try:
             while not pieces.done:
@@ -222,13 +230,15 @@ class Engine:
         finally:
             self._worker.cancel(job)
 
-    def generate_batch(self, conversations: Sequence[Messages], **options: Any) -> list[str]:
+    def generate_batch(
+        self, conversations: Sequence[Messages], *, template: Mapping[str, Any] | None = None, **options: Any
+    ) -> list[str]:
         """The replies to several conversations, decoded side by side; arguments as for :meth:`generate`."""
-        sampling = Sampling(**options)
+        sampling = _sampling(options)
         jobs = []
         for messages in conversations:
             came: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            job = self._worker.submit(Job(messages, sampling, False, came.put), patient=True)
+            job = self._worker.submit(Job(messages, sampling, False, came.put, template=template), patient=True)
             jobs.append((job, came, Pieces(self.model, sampling.stop)))
         replies = []
         try:
@@ -241,3 +251,9 @@ class Engine:
             for job, _, _ in jobs:
                 self._worker.cancel(job)
         return replies
+
+
+def _sampling(options: dict[str, Any]) -> Sampling:
+    """How words are chosen; an option that is not known is refused."""
+    check_names(options, [field.name for field in fields(Sampling)], "The engine")
+    return Sampling(**options)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from difflib import get_close_matches
-
 
 class WeftError(Exception):
     """Base of all errors that Weft raises for its user; the command line prints them and exits with code 1."""
@@ -24,21 +21,3 @@ class DataError(WeftError, ValueError):
 
 class RecipeError(WeftError, ValueError):
     """A training recipe says something that can't be done."""
-
-
-def check_options(where: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Refuse options by names that nobody knows, and suggest a name that was perhaps meant.
-
-    Args:
-        where: what was called.
-        given: the names.
-        known: those that there are.
-
-    Raises:
-        WeftError: one is not known.
-    """
-    for name in given:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            meant = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}."
-            raise WeftError(f"{where} takes no option {name!r}; {meant}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -28,7 +29,7 @@ from weft.model import WeftModel
 from weft.passages import PASSAGES
 from weft.progress import Reporter
 from weft.rendering import about_a_picture
-from weft.responding import respond
+from weft.responding import as_learned, respond
 from weft.tasks import INSTRUCTIONS, LONGEST, Task
 from weft.weaving import ReadingMode
 
@@ -277,7 +278,8 @@ def answers(
 def perplexity(model: WeftModel, examples: Sequence[Example], *, batch_size: int = 16) -> float:
     """exp of the mean negative log-likelihood of a token that the assistant says, under the whole vocabulary."""
     assert model.processor is not None
-    rows = sorted(rows_of(examples, model.processor, share_prompts=False), key=lambda row: (row.pictures, len(row)))
+    options: dict[str, Any] = {"share_prompts": False, "arrange": partial(as_learned, model)}
+    rows = sorted(rows_of(examples, model.processor, **options), key=lambda row: (row.pictures, len(row)))
     total, tokens = 0.0, 0
     memories: dict[str, Memory] = {}
     for start in range(0, len(rows), batch_size):

@@ -22,6 +22,7 @@ from weft.pictures import PictureFeatures, View, show
 from weft.processing import WeftProcessor
 from weft.progress import Reporter
 from weft.recipe import Recipe, listed
+from weft.rendering import Messages
 from weft.store import FeatureStore
 from weft.text_encoders import TextEncoder
 from weft.texts import TextFeatures
@@ -45,6 +46,7 @@ class Feed:
         device: where batches go.
         namer: names what is seen in pictures; None for nobody.
         with_names: spells names out in a memory.
+        arrange: puts pictures and documents where the weave is to see them; None for where they are.
 
     Attributes:
         rows: the training set.
@@ -64,9 +66,11 @@ class Feed:
         device: torch.device,
         namer: Namer | None = None,
         with_names: Callable[[Memory, Sequence[Sequence[Name]]], Memory] | None = None,
+        arrange: Callable[[Messages], Messages] | None = None,
     ) -> None:
         self.recipe, self.device, self.processor = recipe, device, processor
         self.with_names, self.doubt = with_names, Doubt(**recipe.doubt)
+        self._arrange = arrange
         self.named: NamedPictures | None = None
         self.padding = processor.tokenizer.pad_token_id or 0
         self.rows = self._rows(
@@ -98,7 +102,11 @@ class Feed:
 
     def _rows(self, examples: Sequence[Example]) -> list[Row]:
         recipe = self.recipe
-        options: dict[str, Any] = {"share_prompts": recipe.share_prompts, "passages": recipe.passages}
+        options: dict[str, Any] = {
+            "share_prompts": recipe.share_prompts,
+            "passages": recipe.passages,
+            "arrange": self._arrange,
+        }
         return rows_of(examples, self.processor, careful=recipe.reading == "careful", **options)
 
     def plan(self, epoch: int) -> list[list[list[Row]]]:

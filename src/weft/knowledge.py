@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from weft.documents import READERS, read_documents
 from weft.errors import DataError, WeftError
 from weft.index import Index, among, discard, is_damaged, labelled
 from weft.keeping import MemoryKeeper
 from weft.memory import content_hash
+from weft.options import check_value
 from weft.passages import LONGEST, OVERLAP, cut
 from weft.sentences import PART as SENTENCE_ENCODER
 from weft.sentences import sentence_vectors
@@ -215,6 +216,7 @@ class KnowledgeBase:
             WeftError: the folder has not been indexed, or not with vectors where they are needed, or its index is
                 damaged.
         """
+        check_value("mode", mode, get_args(Mode))
         try:
             return self._search(question, limit, mode, source, where or {})
         except RuntimeError:  # what LanceDB makes of files that are not what they should be

@@ -23,7 +23,6 @@ from weft.errors import WeftError
 from weft.language_models import check_decoder, language_model_of, load_language_model
 from weft.model import WeftModel
 from weft.namers import Namer, load_namer
-from weft.options import check_weave_name, check_weave_options, dtype_of
 from weft.packing import multiplies_bfloat16
 from weft.parts import WEIGHTS, resolve
 from weft.plain import PlainDecoder, WeightsFile
@@ -31,6 +30,7 @@ from weft.processing import WeftProcessor
 from weft.shipped import SHIPPED, shipped, woven_folder
 from weft.tensor_file import file_identity, widened
 from weft.text_encoders import OWN, TextEncoder, load_text_encoder
+from weft.weave_options import check_weave_name, check_weave_options, dtype_of
 from weft.weaving import Initial, WeaveConfig, choose_layers, normalizes_heads
 
 

@@ -27,8 +27,9 @@ from weft.batch import BatchMemory, arrange
 from weft.body import Body, unadapted
 from weft.checkpoint import SAVING, load_checkpoint, load_weaves, save_checkpoint, upload
 from weft.config import WeftConfig
+from weft.control_tokens import encode_written
 from weft.encoders import VisionEncoder
-from weft.errors import WeftError, check_options
+from weft.errors import WeftError
 from weft.generation import ReadingGenerationMixin
 from weft.hooks import FusionHook, Looked, Looking, Slot, head_inputs
 from weft.images import load_image, picture_hash, picture_name
@@ -38,6 +39,7 @@ from weft.memory import Memory, Name, Placement, ReadMemory, content_hash
 from weft.memory_cache import MemoryCache
 from weft.namers import OWN, Namer, load_namer
 from weft.names import speller, with_names
+from weft.options import check_names
 from weft.passages import Piece
 from weft.plain import PlainDecoder, state_of
 from weft.processing import WeftProcessor
@@ -305,7 +307,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         assert self.processor is not None
         tokenizer, table = self.processor.tokenizer, self.get_input_embeddings()
         device = next(table.parameters()).device
-        spell = speller(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
+        spell = speller(lambda text: encode_written(tokenizer, text)[0])
         return with_names(memory, found, spell, lambda ids: table(ids.to(device)))
 
     def encode_texts(self, passages: Sequence[str | Piece], weave: str | None = None) -> Memory:
@@ -757,7 +759,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             WeftError: there is no such option, nothing is woven in, or ``state_dict`` lacks what was learned.
             PartError: a frozen part has no id by which it could be found again, and ``merge`` is off.
         """
-        check_options("save_pretrained", options, SAVING)
+        check_names(options, SAVING, "save_pretrained")
         if not self.weaves:
             raise WeftError("Nothing is woven into this model, so there is nothing to save; save its language_model.")
         if is_main_process:

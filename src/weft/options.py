@@ -1,119 +1,69 @@
-"""Options that somebody named: unknown names and values are refused, with the nearest known one suggested.
-
-:func:`check_weave_options` knows what may be said of a weave beyond where it sits and what it reads.
-"""
+"""Options that people give by name: one that nobody knows is refused, and the near one suggested."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from typing import Any, get_args
-
-import torch
-from torch import nn
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from weft.errors import WeftError
-from weft.memory import Sees
-from weft.weaving import Initial, ReadingMode, WeaveConfig
 
-DECIDED = ("encoder", "layers", "hidden_size", "memory_size", "memory_tokens", "reads", "layered", "initial", "labels")
-"""Fields of a weave's configuration that follow from the language model, the encoder, or arguments of their own."""
-AT_LEAST_ONE = ("heads", "kv_heads", "head_dim", "connector_heads")
-"""Numbers without which there is no attention; all others may be 0."""
+FEW = 12
+"""Names that a message lists; of more it tells only the near one."""
 
 
-def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
-    """See to it that an option has one of its values.
-
-    Raises:
-        WeftError: it has another.
-    """
-    known = list(known)
-    if value not in known:
-        raise WeftError(f"{name}={value!r} is not known; {_suggestion(value, known)}")
+def near(given: object, known: Iterable[object], otherwise: str = "known are:") -> str:
+    """What somebody may have meant, as the end of a sentence."""
+    names = list(map(str, known))
+    found = difflib.get_close_matches(str(given), names, n=1)
+    if found:
+        return f"did you mean {found[0]!r}?"
+    return f"{otherwise} {', '.join(names)}." if len(names) <= FEW else "leave it out."
 
 
-def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """See to it that all options that were given are known.
+def check_names(given: Iterable[str], known: Collection[str], where: str, others: Collection[str] = ()) -> None:
+    """Refuse names that are not known.
 
     Args:
-        given: their names.
-        known: the names there are.
-        what: whose options they are.
+        given: the names of options.
+        known: those that there are.
+        where: what takes them, for the message.
+        others: further names that may have been meant.
 
     Raises:
-        WeftError: one is not.
+        WeftError: one is not known.
     """
-    known = list(known)
     for name in given:
         if name not in known:
-            raise WeftError(f"{what} has no option {name!r}; {_suggestion(name, known)}")
+            raise WeftError(f"{where} takes no option {name!r}; {near(name, sorted({*known, *others}))}")
 
 
-def dtype_of(value: torch.dtype | str | None) -> torch.dtype | None:
-    """A floating-point type, given as such or by its name (``"bfloat16"``).
-
-    Raises:
-        WeftError: there is none of this name.
-    """
-    if value is None or isinstance(value, torch.dtype):
-        return value
-    found = getattr(torch, str(value).removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise WeftError(f"dtype={value!r} is not known; {_suggestion(value, ['bfloat16', 'float16', 'float32'])}")
-    return found
-
-
-def check_weave_options(initial: Any, options: Mapping[str, Any]) -> None:
-    """See to it that a weave can be made as somebody asked for.
+def check_value(name: str, given: Any, known: Collection[Any], error: type[WeftError] = WeftError) -> None:
+    """Refuse a value that is not known.
 
     Args:
-        initial: how its fusion layers are to start.
-        options: further fields of :class:`~weft.weaving.WeaveConfig`.
-
-    Raises:
-        WeftError: an option is unknown, or has a value that it can't have.
-    """
-    known = {field.name: field.type for field in fields(WeaveConfig) if field.name not in DECIDED}
-    arguments = ("vision", "text", "name", "every", "start", "layers", "initial", "labels", "tokenizer", "dtype")
-    check_names(options, [*known, *arguments], "weave")
-    check_choice("initial", initial, get_args(Initial))
-    for name, value in options.items():
-        if known[name] == "bool" and not isinstance(value, bool):
-            raise WeftError(f"{name}={value!r} is no truth value; give True or False.")
-        if known[name] == "int":
-            check_count(name, value, least=1 if name in AT_LEAST_ONE else 0)
-        if known[name] == "float" and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise WeftError(f"{name}={value!r} is no number.")
-    if not 0 <= options.get("dropout", 0.0) < 1:
-        raise WeftError(f"dropout={options['dropout']} is no probability; give one from 0 on and below 1.")
-    check_choice("sees", options.get("sees", "all"), get_args(Sees))
-    for value in (options.get("reading", "once"), *options.get("reading_by_task", {}).values()):
-        check_choice("reading", value, get_args(ReadingMode))
-
-
-def check_count(name: str, value: Any, *, least: int) -> None:
-    """See to it that an option is a whole number, no smaller than it may be.
+        name: of the option.
+        given: its value.
+        known: values that there are.
+        error: what to raise.
 
     Raises:
         WeftError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise WeftError(f"{name}={value!r} is not possible; give a whole number from {least} on.")
+    if not any(given is one or (type(given) is type(one) and given == one) for one in known):
+        shown = [one for one in known if isinstance(one, str)]
+        others = [repr(one) for one in known if not isinstance(one, str)]
+        hint = difflib.get_close_matches(str(given), shown, n=1)
+        choices = ", ".join([*map(repr, shown), *others])
+        said = f"did you mean {hint[0]!r}?" if hint else f"choose {choices}."
+        raise error(f"{name}: {given!r:.100} is not known; {said}")
 
 
-def check_weave_name(name: Any) -> None:
-    """See to it that a weave can have a name: it names a folder and a module as well.
+def check_count(name: str, given: Any, least: int = 1) -> None:
+    """Refuse what is no whole number from ``least`` on.
 
     Raises:
-        WeftError: it can't.
+        WeftError: it is none.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict, name):
-        raise WeftError(f"name={name!r} can't name a weave; give letters, digits, '-' and '_', as in 'photos'.")
-
-
-def _suggestion(value: Any, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}."
+    if isinstance(given, bool) or not isinstance(given, int) or given < least:
+        raise WeftError(f"{name}: {given!r:.100} can't be; give a whole number from {least} on.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from weft.model import WeftModel
+if TYPE_CHECKING:
+    from weft.model import WeftModel
 
 End = Literal["stop", "length"]
 """Why a reply ended: of itself or at a stop text, or because it may not be longer."""

@@ -9,34 +9,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.utils import get_json_schema
+from transformers.utils.chat_template_utils import _get_template_variables as variables_of
 
+from weft.control_tokens import control_tokens, encode
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import DataError, PartError
 from weft.images import load_image
+from weft.layout import Layout, Tokenized
 from weft.parts import resolve
 from weft.rendering import PLAIN_TEMPLATE, Messages, Rendered, render
 from weft.text_encoders import TextEncoder
 
 FILE = "processor_config.json"
-
-
-class Tokenized(NamedTuple):
-    """Messages as tokens.
-
-    Attributes:
-        ids: the tokens.
-        columns: for each picture the token from which on it may be seen.
-        document_columns: for each document the same.
-    """
-
-    ids: list[int]
-    columns: list[int]
-    document_columns: list[int]
+_GIVEN = frozenset({"messages", "add_generation_prompt", "raise_exception", "strftime_now", "namespace", "dict"})
+"""What templates are given in any case."""
+_OPTIONS = frozenset({"add_generation_prompt", "continue_final_message", "chat_template"})
+"""What of a template's options is not for its text."""
+_LAYING = frozenset({"padding", "padding_side", "truncation", "max_length", "pad_to_multiple_of", "add_special_tokens"})
+_REFUSED = frozenset({"return_assistant_tokens_mask", "load_audio_from_video", "tokenizer_kwargs"})
 
 
 class WeftProcessor(ProcessorMixin):
@@ -87,29 +84,47 @@ class WeftProcessor(ProcessorMixin):
         return ["input_ids", "attention_mask", *pictures, *documents]
 
     @property
-    def chat_template(self) -> str:
+    def chat_template(self) -> str | dict[str, str]:
         """The tokenizer's template, or a plain one where it has none."""
         return self.tokenizer.chat_template or PLAIN_TEMPLATE
+
+    @property
+    def template_variables(self) -> frozenset[str]:
+        """What the chat template takes beside messages, as in ``enable_thinking``."""
+        templates = self.chat_template
+        sources = [templates] if isinstance(templates, str) else templates.values()
+        return frozenset(name for source in sources for name in variables_of(source)) - _GIVEN
 
     def render(self, messages: Messages, *, bare: bool = False, **template: Any) -> Rendered:
         """Messages as text, with the places of their pictures and documents.
 
         Args:
-            messages: ``{"role": ..., "content": ...}``; content is a string or a list of parts, of type ``"text"``,
-                ``"image"`` (with the picture under ``"image"``, ``"path"`` or ``"url"``) or ``"document"`` (with the
-                document under ``"text"``).
+            messages: ``{"role": ..., "content": ...}`` and what else the template takes of a message; content is a
+                string or a list of parts, of type ``"text"``, ``"image"`` (with the picture under ``"image"``,
+                ``"path"`` or ``"url"``) or ``"document"`` (with the document under ``"text"``).
             bare: leave the system message to the chat template, as without Weft.
-            **template: ``add_generation_prompt``, ``continue_final_message`` and what else the template takes.
+            **template: ``add_generation_prompt``, ``continue_final_message``, ``tools`` and what else the template
+                takes.
 
         Raises:
-            DataError: a part is of another type, or holds nothing.
+            DataError: a part is of another type, or holds nothing; or the template does not take these messages.
         """
+        options = {name: template.pop(name) for name in tuple(template) if name in _OPTIONS}
+        begins = not (self.tokenizer.chat_template or options.get("chat_template"))
+        if begins:
+            options["chat_template"] = PLAIN_TEMPLATE
+        if template.get("tools"):
+            template["tools"] = [get_json_schema(one) if callable(one) else one for one in template["tools"]]
 
-        def apply(plain: list[dict[str, str]]) -> str:
-            options = {"chat_template": self.chat_template, "tokenize": False, **template}
-            return self.tokenizer.apply_chat_template(plain, **options)
+        def apply(plain: list[dict[str, Any]], **values: Any) -> str:
+            try:
+                return self.tokenizer.apply_chat_template(plain, tokenize=False, **options, **values)
+            except Exception as error:  # a template is a program, and fails as it likes
+                raise DataError(f"The chat template does not take these messages: {error}") from None
 
-        return render(messages, apply, None if bare else self.system_prompt)
+        fence = control_tokens(self.tokenizer).fenced
+        rendered = render(messages, apply, None if bare else self.system_prompt, fence=fence, template=template)
+        return replace(rendered, begins=begins)
 
     def apply_chat_template(
         self,
@@ -117,67 +132,104 @@ class WeftProcessor(ProcessorMixin):
         *,
         tokenize: bool = True,
         add_generation_prompt: bool = False,
-        continue_final_message: bool = False,
+        continue_final_message: bool | str = False,
         return_dict: bool = True,
-        return_tensors: str = "pt",
+        return_tensors: str | None = "pt",
         processor_kwargs: dict[str, Any] | None = None,
         **template: Any,
     ) -> Any:
         """One conversation, or a batch of them, as text or as tensors (as in transformers).
 
-        A batch is padded on the left, where generation wants it; ``processor_kwargs={"padding_side": "right"}``
-        changes that.
+        A batch is padded on the left, where generation wants it; ``padding_side="right"`` changes that. Pictures stand
+        where they are put in a message.
+
+        Args:
+            conversation: see :meth:`render`.
+            tokenize: whether to make tensors.
+            add_generation_prompt: end where the assistant is to speak.
+            continue_final_message: end with the last message, open, for the model to go on with.
+            return_dict: all that a model takes; otherwise the tokens alone.
+            return_tensors: see :meth:`__call__`.
+            processor_kwargs: ``padding``, ``truncation``, ``max_length`` and ``padding_side``, as for :meth:`__call__`;
+                they may be given as such, too.
+            **template: ``tools`` and what else the chat template takes.
 
         Raises:
-            DataError: a message can't be rendered.
+            DataError: a message can't be rendered, or an option is not known.
             PictureError: a picture can't be read.
         """
-        batch = [conversation] if isinstance(conversation[0], Mapping) else conversation
-        options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
-        rendered = [self.render(_messages(one), **options, **template) for one in batch]
+        given = _messages(conversation)
+        batched = not given or not (isinstance(given[0], Mapping) or hasattr(given[0], "role"))
+        batch = [_messages(one) for one in given] if batched else [given]
+        if not batch or not all(batch):
+            raise DataError("A conversation is empty; give at least one message.")
+        laying = {name: template.pop(name) for name in tuple(template) if name in _LAYING}
+        for name in _REFUSED & template.keys():
+            if template.pop(name):
+                raise DataError(f"{name} is not served by this processor; leave it out.")
+        template.pop("sanitize_control_tokens", None)  # what people write never becomes a control token
+        options: dict[str, Any] = {"add_generation_prompt": add_generation_prompt}
+        options["continue_final_message"] = continue_final_message
+        rendered = [self.render(one, **options, **template) for one in batch]
         if not tokenize:
             texts = [one.text for one in rendered]
-            return texts[0] if batch[0] is conversation else texts
-        features = self._tensors(rendered, **(processor_kwargs or {}))
+            return texts if batched else texts[0]
+        layout = Layout.of(**{"return_tensors": return_tensors, **laying, **(processor_kwargs or {})})
+        features = self._tensors([self.tokenize(one) for one in rendered], rendered, layout)
         return features if return_dict else features["input_ids"]
 
     def __call__(
         self,
         images: Any = None,
         text: str | Sequence[str] | None = None,
-        return_tensors: str = "pt",
-        padding_side: str = "left",
+        *,
+        return_tensors: str | None = "pt",
+        add_special_tokens: bool = True,
         **options: Any,
     ) -> BatchFeature:
-        """Plain text with pictures before it: a picture, or a list of them, for each text."""
+        """Plain text, as the tokenizer makes tokens of it, with pictures before it: a picture, or a list of them, for
+        each text.
+
+        Args:
+            images: pictures, as :func:`~weft.images.load_image` takes them.
+            text: a text, or a list of them.
+            return_tensors: ``"pt"``, ``"np"``, or None for lists.
+            add_special_tokens: whether to put around each text what the tokenizer puts there, as a begin-of-text token.
+            **options: ``padding``, ``padding_side``, ``truncation``, ``max_length`` and ``pad_to_multiple_of``, as
+                tokenizers have them; by default a batch is padded on the left.
+
+        Raises:
+            DataError: an option is not known, or texts and pictures do not belong together.
+            PictureError: a picture can't be read.
+        """
+        layout = Layout.of(return_tensors=return_tensors, **options)
         texts = [text or ""] if text is None or isinstance(text, str) else list(text)
+        for one in texts:
+            if not isinstance(one, str):
+                raise DataError(f"text: {one!r:.100} is no text; give a string, or a list of strings.")
         if images is None:
             given: list[Any] = [[] for _ in texts]
         else:
             given = list(images) if isinstance(images, (list, tuple)) else [images]
-            if len(texts) == 1 and not isinstance(given[0], (list, tuple)):
+            if len(texts) == 1 and not (given and isinstance(given[0], (list, tuple))):
                 given = [given]
         if len(given) != len(texts):
             raise DataError(f"{len(texts)} texts were given with pictures for {len(given)}; give as many of each.")
-        rendered = []
+        rendered, rows = [], []
         for one, pictures in zip(texts, given, strict=True):
             pictures = tuple(pictures) if isinstance(pictures, (list, tuple)) else (pictures,)
             rendered.append(Rendered(one, pictures, (0,) * len(pictures)))
-        return self._tensors(rendered, padding_side=padding_side)
+            cut = {"truncation": layout.truncation, "max_length": layout.max_length} if layout.truncation else {}
+            encoded = self.tokenizer(one, add_special_tokens=add_special_tokens, return_offsets_mapping=True, **cut)
+            belongs = encoded.sequence_ids(0)
+            first = belongs.index(0) if 0 in belongs else len(belongs)
+            rows.append(Tokenized(encoded["input_ids"], [first] * len(pictures), [], encoded["offset_mapping"]))
+        return self._tensors(rows, rendered, layout)
 
-    def _tensors(self, rendered: Sequence[Rendered], padding_side: str = "left", **_: Any) -> BatchFeature:
-        rows = [self.tokenize(one) for one in rendered]
-        width = max(len(row.ids) for row in rows)
-        fill = self.tokenizer.pad_token_id
-        input_ids = torch.full((len(rows), width), fill if fill is not None else 0)
-        attention_mask = torch.zeros_like(input_ids)
-        lefts = []
-        for row, ids in enumerate(row.ids for row in rows):
-            left = width - len(ids) if padding_side == "left" else 0
-            input_ids[row, left : left + len(ids)] = torch.tensor(ids, dtype=torch.long)
-            attention_mask[row, left : left + len(ids)] = 1
-            lefts.append(left)
-        data: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+    def _tensors(self, rows: Sequence[Tokenized], rendered: Sequence[Rendered], layout: Layout) -> BatchFeature:
+        """Rows of tokens, and what they hold, laid side by side."""
+        rows = [layout.cut(row, self.tokenizer) for row in rows]
+        data, lefts = layout.laid(rows, self.tokenizer)
         pictures = [load_image(picture) for one in rendered for picture in one.pictures]
         if pictures:
             if self.encoder is None:
@@ -186,7 +238,7 @@ class WeftProcessor(ProcessorMixin):
             data |= {"pixel_values": self.encoder.preprocess(pictures)[0], "image_positions": positions}
         if any(one.documents for one in rendered):
             data |= self._documents(rendered, [row.document_columns for row in rows], lefts)
-        return BatchFeature(data)
+        return BatchFeature(layout.converted(data))
 
     def _documents(
         self, rendered: Sequence[Rendered], places: Sequence[Sequence[int]], lefts: Sequence[int]
@@ -212,9 +264,17 @@ class WeftProcessor(ProcessorMixin):
 
     def tokenize(self, rendered: Rendered) -> Tokenized:
         """A text as tokens, with the places of its pictures and documents among them."""
-        encoded = self.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
-        begins = [begin for begin, _ in encoded["offset_mapping"]]
-        return Tokenized(encoded["input_ids"], rendered.columns(begins), rendered.document_columns(begins))
+        ids, spans = encode(self.tokenizer, rendered.text, rendered.walls)
+        first = self._first if rendered.begins else []
+        spans = [(-1, -1)] * len(first) + spans
+        begins = [begin for begin, _ in spans]
+        return Tokenized([*first, *ids], rendered.columns(begins), rendered.document_columns(begins), spans)
+
+    @property
+    def _first(self) -> list[int]:
+        """What the tokenizer puts before any text: of most that do so a begin-of-text token."""
+        encoded = self.tokenizer("a")
+        return encoded["input_ids"][: encoded.sequence_ids(0).index(0)]
 
     def batch_decode(self, *args: Any, **kwargs: Any) -> list[str]:
         """The tokenizer's."""
@@ -278,6 +338,6 @@ def _positions(columns: Sequence[Sequence[int]], lefts: Sequence[int]) -> torch.
     return table
 
 
-def _messages(conversation: Any) -> Messages:
+def _messages(conversation: Any) -> Any:
     """The messages of a conversation, which pipelines hand over in an object of their own."""
     return getattr(conversation, "messages", conversation)

@@ -58,15 +58,15 @@ def find(processor: WeftProcessor, rendered: Rendered, held: Sequence[Sequence[S
         rendered: the conversation as text, the words of each document behind its place.
         held: the passages of each document.
     """
-    encoded = processor.tokenizer(rendered.text, return_offsets_mapping=True, add_special_tokens=False)
-    places = np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    tokenized = processor.tokenize(rendered)
+    places = np.asarray(tokenized.spans, dtype=np.int64).reshape(-1, 2)
     sources, firsts = [], []
     for owner, (offset, pieces) in enumerate(zip(rendered.document_offsets, held, strict=True)):
         for begin, piece in pieces:
             first, spans = _tokens_of(places, offset + begin, len(piece.text))
             sources.append((Excerpt(piece.text, spans, piece.name, piece.start), owner))
             firsts.append(first)
-    return Prompt(encoded["input_ids"], sources=(tuple(sources),) if sources else (), quoted=tuple(firsts))
+    return Prompt(tokenized.ids, sources=(tuple(sources),) if sources else (), quoted=tuple(firsts))
 
 
 def _tokens_of(places: Int[np.ndarray, "T 2"], begin: int, length: int) -> tuple[int, Int[np.ndarray, "N 2"]]:

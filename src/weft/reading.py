@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from weft.answering import answer_each, without_refusing
 from weft.errors import DataError, WeftError
+from weft.generation_options import check_options
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES, Length
 from weft.leaning import Leaning, lean, lean_on
 from weft.memory import ReadMemory
+from weft.options import check_value
 from weft.passages import BOUND, PASSAGES, Piece, Span
 from weft.quoting import fits, quote
 from weft.rendering import about_documents
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 LONGEST: dict[str, int] = {"answer": 80, "title": 32, "short": 96, "medium": 200, "long": 480}
 """Tokens after which a text is cut off."""
+
+
+_OWN = ("beams", "top_memory", "longest")
+"""Options that are not for ``generate``."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +169,9 @@ class ReadingTasks:
                 the passages that are to stand in the prompt; or ``top_memory`` is below one.
             DataError: the question is empty.
         """
-        if not question.strip():
+        if not isinstance(question, str) or not question.strip():
             raise DataError("The question is empty; ask something.")
+        check_options(options, "answer")
         model = cast("WeftModel", self)
         base = _base(knowledge)
         if base is None:
@@ -219,8 +226,7 @@ class ReadingTasks:
             DataError: there is nothing to summarize, the document can't be read, or there is no such length.
             WeftError: ``top_memory`` is below one, or the text is too long for the prompt that it is to stand in.
         """
-        if length not in SUMMARIES:
-            raise DataError(f"{length!r} is no length of a summary; choose {', '.join(SUMMARIES)}.")
+        check_value("length", length, tuple(SUMMARIES), DataError)
         options |= {"beams": beams, "top_memory": top_memory, "longest": LONGEST[length]}
         return self._write_about("summary", text, SUMMARIES[length], bound, reading, explain, options)
 
@@ -250,6 +256,8 @@ class ReadingTasks:
         options: dict[str, Any],
     ) -> Summary:
         model = cast("WeftModel", self)
+        check_options({name: value for name, value in options.items() if name not in _OWN}, task)
+        check_value("explain", explain, (True, False))
         name, article = document(text)
         encoder = model.encoder(model.weave_that_reads("texts").name)
         every = encoder.cut(article, name)
@@ -316,7 +324,7 @@ def prompt_about(model: WeftModel, instruction: str, items: Sequence[int]) -> tu
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     rendered = model.processor.render(about_documents([""], instruction), add_generation_prompt=True)
-    prompt, _, (column,) = model.processor.tokenize(rendered)
+    prompt, _, (column,), _ = model.processor.tokenize(rendered)
     return prompt, [(item, column) for item in items]
 
 

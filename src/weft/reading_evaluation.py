@@ -34,7 +34,7 @@ from weft.reading_metrics import (
     token_f1,
     top_citation,
 )
-from weft.responding import respond
+from weft.responding import as_learned, respond
 from weft.weaving import ReadingMode
 
 
@@ -318,7 +318,7 @@ def _prompt(model: WeftModel, example: Example) -> tuple[list[int], int]:
         content = last["content"]
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
         messages[-1] = {**last, "content": [{"type": "document", "text": ""}, *parts]}
-    rendered = model.processor.render(messages, add_generation_prompt=True)
+    rendered = model.processor.render(as_learned(model, messages), add_generation_prompt=True, **example.template)
     tokenized = model.processor.tokenize(rendered)
     return tokenized.ids, min(tokenized.document_columns)
 

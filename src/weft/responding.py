@@ -18,11 +18,14 @@ from torch.nn.utils.rnn import pad_sequence
 from weft.batch import BatchMemory
 from weft.decoder import Decoder
 from weft.errors import DataError, WeftError
+from weft.generation_options import check_options, seeded
 from weft.memory import Placement, ReadMemory
+from weft.options import check_count
 from weft.plain import changes_words
 from weft.quoting import find, fits
-from weft.rendering import Messages, Rendered, question_of, quoted
+from weft.rendering import Messages, Rendered, arranged, as_object, question_of, quoted
 from weft.search import Prompt, search
+from weft.weaving import check_reading
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -31,18 +34,6 @@ if TYPE_CHECKING:
 
 _PLAIN_OPTIONS = {"bad_words_ids", "length_penalty"}
 """Options for ``generate`` that the plain decoder knows as well."""
-
-_OURS = {
-    "attention_mask",
-    "generation_config",
-    "input_ids",
-    "inputs",
-    "inputs_embeds",
-    "memories",
-    "output_scores",
-    "return_dict_in_generate",
-}
-"""Options for ``generate`` that are settled where one text is said for each prompt."""
 
 PORTION = 4
 """Pictures or passages of a conversation that are read at once."""
@@ -98,12 +89,13 @@ def respond(
     """
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
-    _check_options(options)
-    longest = options.pop("max_new_tokens", longest)
+    beams, longest, seed = _checked(options, beams, longest)
     _check_room(model, max(map(len, prompts)), longest)
     plain = _plain(model, options)
     if plain is None:
-        return _generated(model, read, prompts, held, beams=beams, longest=longest, top_memory=top_memory, **options)
+        options |= {"beams": beams, "longest": longest, "top_memory": top_memory}
+        with seeded(seed, model.device):
+            return _generated(model, read, prompts, held, **options)
     texts = []
     for prompt, items in zip(prompts, held, strict=True):
         placed = None if read is None or not items else _placed_alone(model, read, items, top_memory)
@@ -118,34 +110,30 @@ def reply(model: WeftModel, prompt: Prompt, *, beams: int, longest: int, **optio
     Raises:
         WeftError: the prompt is longer than the language model takes, or an option asks for more than one text.
     """
-    _check_options(options)
-    longest = options.pop("max_new_tokens", longest)
+    beams, longest, seed = _checked(options, beams, longest)
     _check_room(model, len(prompt.tokens), longest)
     plain = _plain(model, options)
     if plain is not None:
         return _searched(model, plain, [prompt], beams=beams, longest=longest, **options)[0]
     input_ids = torch.tensor([list(prompt.tokens)], device=model.device)
     options = {**_one_text(longest, beams), **options}
-    return _responses(model, input_ids, torch.ones_like(input_ids), list(prompt.memories), options)[0]
+    with seeded(seed, model.device):
+        return _responses(model, input_ids, torch.ones_like(input_ids), list(prompt.memories), options)[0]
 
 
-def _check_options(options: dict[str, Any]) -> None:
-    """Refuse options that tasks have no answer to.
+def _checked(options: dict[str, Any], beams: int, longest: int) -> tuple[int, int, int | None]:
+    """Beams, tokens of a response at most, and the seed; these are taken out of the options, which are checked.
 
     Raises:
-        WeftError: there is one; the message names it.
+        WeftError: an option is not known, or a count is none.
     """
-    if options.get("num_return_sequences", 1) not in (None, 1):
-        raise WeftError(
-            f"num_return_sequences={options['num_return_sequences']}: one text is said for each prompt; ask several "
-            "times with do_sample=True, or call generate."
-        )
-    settled = sorted(_OURS & options.keys())
-    if settled:
-        raise WeftError(
-            f"{settled[0]} can't be given here, where one text is said for each prompt; give single settings, as "
-            "max_new_tokens or do_sample, or call generate."
-        )
+    check_options(options)
+    wanted, seed = options.pop("max_new_tokens", None), options.pop("seed", None)
+    options.pop("num_return_sequences", None)
+    longest = longest if wanted is None else wanted
+    check_count("beams", beams)
+    check_count("max_new_tokens", longest)
+    return beams, longest, seed
 
 
 def _plain(model: WeftModel, options: Mapping[str, Any]) -> Decoder | None:
@@ -194,6 +182,7 @@ def prompt_of(
     top_memory: int | None = None,
     mode: ReadingMode | None = None,
     longest: int = 0,
+    template: Mapping[str, Any] | None = None,
 ) -> Prompt:
     """A conversation as a prompt that has read its pictures and documents; what was read before is not read again.
 
@@ -204,6 +193,7 @@ def prompt_of(
         mode: how documents are read; None for what measured best for answers. In the sight of a question they are read
             in that of the last message.
         longest: tokens that the reply may have, for which documents in the prompt leave room.
+        template: what the chat template takes beside messages (``tools``, ``enable_thinking``, ...).
 
     Raises:
         DataError: a message is not what it should be, or the last one is not the user's.
@@ -211,7 +201,14 @@ def prompt_of(
         WeftError: the model has no processor, or no weave that reads what a message holds; or documents are to stand in
             the prompt that are too long for it.
     """
-    return at_once(reading(model, messages, top_memory, mode, longest))
+    return at_once(reading(model, messages, top_memory, mode, longest, template))
+
+
+def as_learned(model: WeftModel, messages: Messages) -> Messages:
+    """A conversation with its pictures and documents where the weaves that read them learned to see them."""
+    configs = [model.weave(name).config for name in reversed(list(model.weaves))]
+    places = {config.reads: config.placed for config in configs}
+    return arranged(messages, places.get("pictures", "first"), places.get("texts", "first"))
 
 
 def at_once(portions: Generator[None, None, Result]) -> Result:
@@ -235,6 +232,7 @@ def reading(
     top_memory: int | None = None,
     mode: ReadingMode | None = None,
     longest: int = 0,
+    template: Mapping[str, Any] | None = None,
 ) -> Generator[None, None, Prompt]:
     """The same, with a stop after each portion of pictures or passages, for whoever has other work to do meanwhile.
 
@@ -242,9 +240,10 @@ def reading(
     """
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
-    if not messages or messages[-1].get("role") != "user":
-        raise DataError("A conversation is answered when the user has spoken; its last message must be the user's.")
-    rendered, way, standing = _laid_out(model, model.processor, messages, mode, longest)
+    check_reading(mode)
+    messages = conversation(messages)
+    template = dict(template or {})
+    rendered, way, standing = _laid_out(model, model.processor, as_learned(model, messages), mode, longest, template)
     tokenized = model.processor.tokenize(rendered)
     placed: list[BatchMemory | None] = []
     sources: list[tuple[tuple[Any, int], ...]] = []
@@ -279,18 +278,39 @@ def reading(
     return Prompt(tokenized.ids, memories, (*sources, *standing.sources), standing.quoted)
 
 
+def conversation(messages: Any) -> list[Mapping[str, Any]]:
+    """The messages of a conversation that is to be answered, as objects.
+
+    Raises:
+        DataError: it is none, or ends with somebody whom nobody answers.
+    """
+    given = getattr(messages, "messages", messages)
+    if not isinstance(given, (list, tuple)):
+        raise DataError(f"A conversation is {given!r:.100}; give a list of messages.")
+    found = [as_object(message) for message in given]
+    if not found or found[-1]["role"] in ("assistant", "system", "developer"):
+        raise DataError("A conversation is answered when the user has spoken; its last message must be the user's.")
+    return found
+
+
 def _laid_out(
-    model: WeftModel, processor: WeftProcessor, messages: Messages, mode: ReadingMode | None, longest: int
+    model: WeftModel,
+    processor: WeftProcessor,
+    messages: Messages,
+    mode: ReadingMode | None,
+    longest: int,
+    template: dict[str, Any],
 ) -> tuple[Rendered, ReadingMode, Prompt]:
     """A conversation as text, how its documents are read, and where they stand if that is in the text."""
-    rendered = processor.render(messages, add_generation_prompt=True)
+    template = {**template, "add_generation_prompt": True}
+    rendered = processor.render(messages, **template)
     if not rendered.documents:
         return rendered, "once", Prompt(())
     weave = model.weave_that_reads("texts")
     way = weave.config.reading_of("answer", mode)
     if way == "prompt":
         bare = not rendered.pictures  # the weave that reads them learned with a system message of its own
-        in_text = processor.render(quoted(messages), bare=bare, add_generation_prompt=True)
+        in_text = processor.render(quoted(messages), bare=bare, **template)
         held = [model.encoder(weave.name).cut(one["text"]) for one in rendered.documents]
         standing = find(processor, in_text, [[(piece.start, piece) for piece in pieces] for pieces in held])
         if fits(model, standing, longest, insisted=mode == "prompt"):

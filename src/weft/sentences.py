@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from weft.control_tokens import encode_written
 from weft.parts import resolve
 
 PART = "all-minilm-l6-v2"
@@ -26,12 +27,16 @@ def sentence_vectors(texts: Sequence[str], batch_size: int = 32) -> list[list[fl
         PartError: the sentence encoder can't be found or fetched.
     """
     tokenizer, model = _encoder()
+    around = tokenizer("a")
+    at = around.sequence_ids(0).index(0)
+    first, last = around["input_ids"][:at], around["input_ids"][at + 1 :]
+    room = LONGEST - len(first) - len(last)
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     vectors: list[list[float]] = [[] for _ in texts]
     for start in range(0, len(order), batch_size):
         some = order[start : start + batch_size]
-        options = {"padding": True, "truncation": True, "max_length": LONGEST, "return_tensors": "pt"}
-        encoded = tokenizer([texts[index] for index in some], **options)
+        rows = [[*first, *encode_written(tokenizer, texts[index])[0][:room], *last] for index in some]
+        encoded = tokenizer.pad({"input_ids": rows}, return_tensors="pt", verbose=False)
         with torch.inference_mode():
             states = model(**encoded).last_hidden_state
         real = encoded["attention_mask"][..., None]

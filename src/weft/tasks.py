@@ -7,7 +7,7 @@ with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from PIL import Image
 
+from weft.drawing import Sampling
 from weft.errors import DataError, WeftError
 from weft.explain import Seen, look, needed
+from weft.generation_options import KNOWN, check_options
 from weft.images import PICTURES, load_image
 from weft.instructions import CAPTION, TITLE
 from weft.memory import Memory, ReadMemory
+from weft.options import check_count, check_names, check_value
 from weft.reading import ReadingTasks
 from weft.rendering import Messages, about_a_picture
-from weft.responding import prompt_of, reply, respond
+from weft.responding import as_learned, prompt_of, reply, respond
+from weft.streaming import stream as streamed
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 Task = Literal["caption", "title"]
 Explain = bool | Literal["sketch"]
 """Whether to find out what each word needs of the picture; ``"sketch"`` for where it looked, which is quicker."""
+EXPLAINS = (True, False, "sketch")
 INSTRUCTIONS: dict[Task, str] = {"caption": CAPTION, "title": TITLE}
 LONGEST = 60
 """Tokens after which words about a picture are cut off."""
@@ -94,20 +99,22 @@ class Tasks(ReadingTasks):
         """Describe pictures in a sentence.
 
         Args:
-            pictures: a picture (path, bytes, PIL image, file object), a memory that was read (``model.read``), or a
-                list of them.
+            pictures: a picture (path, bytes, file object, PIL image, array or tensor), a memory that was read
+                (``model.read``), or a list of them.
             beams: beams of the search; 1 is greedy.
             explain: find out what each word needs of the picture: by how much less likely it is without a region.
                 ``"sketch"`` for where it looked (attention), which is quicker and tells less.
             weave: name of the weave that reads them; by default the first that reads pictures.
-            **options: for ``generate`` (``length_penalty``, above one for longer captions; ``max_new_tokens``, ...).
+            **options: for ``generate`` (``length_penalty``, above one for longer captions; ``max_new_tokens``,
+                ``do_sample``, ...), and ``seed`` of what is drawn.
 
         Returns:
             A :class:`Caption`, or a list of them for a list.
 
         Raises:
             PictureError: a picture can't be read.
-            WeftError: the model has no such weave, it does not read pictures, or a memory was read by another one.
+            WeftError: the model has no such weave, it does not read pictures, or a memory was read by another one; or
+                an option is not known, or would do nothing.
         """
         return self.say(pictures, CAPTION, beams=beams, explain=explain, weave=weave, **options)
 
@@ -136,13 +143,14 @@ class Tasks(ReadingTasks):
         if text is not None:
             if weave is not None:
                 raise WeftError(f"weave={weave!r} chooses who reads a picture, and this is a text; leave it out.")
+            check_value("explain", explain, EXPLAINS)
             return self.title_text(text, beams=beams, explain=bool(explain), **options)
         return self.say(what, TITLE, beams=beams, explain=explain, weave=weave, **options)
 
     def ask(
         self,
         picture: Any,
-        question: str,
+        question: str | Sequence[str],
         *,
         beams: int = 3,
         explain: Explain = False,
@@ -151,41 +159,59 @@ class Tasks(ReadingTasks):
     ) -> Any:
         """Answer a question about a picture; arguments and result as for :meth:`caption`.
 
+        Of lists of as many pictures as questions each question is about its own picture; one of either goes with all of
+        the other.
+
         Raises:
             PictureError: a picture can't be read.
-            DataError: the question is empty.
+            DataError: a question is empty, or there are not as many of them as of pictures.
         """
-        if not question.strip():
-            raise DataError("The question is empty; ask something.")
+        for one in [question] if isinstance(question, str) else question:
+            if not isinstance(one, str):
+                raise DataError(f"The question is {one!r:.100}; ask in words.")
+            if not one.strip():
+                raise DataError("The question is empty; ask something.")
         return self.say(picture, question, beams=beams, explain=explain, weave=weave, **options)
 
     def chat(
         self,
-        messages: Messages,
+        messages: Messages | Sequence[Messages],
         *,
         beams: int = 1,
         top_memory: int | None = None,
         reading: ReadingMode | None = None,
+        tools: Sequence[Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        stream: bool = False,
         **options: Any,
-    ) -> dict[str, str]:
+    ) -> Any:
         """The next message of a conversation about any number of pictures and documents.
 
         Args:
-            messages: ``{"role": ..., "content": ...}``, the last one the user's; content is a string or a list of
-                parts, of type ``"text"``, ``"image"`` or ``"document"``.
+            messages: ``{"role": ..., "content": ...}`` and what else the chat template takes of a message
+                (``tool_calls``, ``name``, ``reasoning_content``, ...), the last one the user's or a tool's; content is
+                a string or a list of parts, of type ``"text"``, ``"image"`` or ``"document"``. Pictures and documents
+                stand where the weave learned to see them, mostly before the words. Or a list of conversations.
             beams: beams of the search; 1 is greedy.
             top_memory: how many pictures, and how many passages of documents, each fusion layer looks at, at each word
                 the most promising ones; None for all.
             reading: how documents are read, as for :meth:`~weft.reading.ReadingTasks.answer`.
-            **options: for ``generate`` (``max_new_tokens``, ...).
+            tools: functions, or their JSON schemas, for the chat template.
+            chat_template_kwargs: what else the chat template takes (``enable_thinking``, ...); variables that it names
+                may be given as such, too.
+            stream: hand on the reply's text piece by piece.
+            **options: for ``generate`` (``max_new_tokens``, ``do_sample``, ...), and ``seed`` of what is drawn. For a
+                stream these are ``max_new_tokens``, ``do_sample``, ``temperature``, ``top_p`` and ``seed``.
 
         Returns:
-            The assistant's message, ready to be appended.
+            The assistant's message, ready to be appended; a list of them for a list; an iterator over pieces of its
+            text for a stream.
 
         Raises:
-            DataError: a message is not what it should be, or the last one is not the user's.
+            DataError: a message is not what it should be, or the last one is the assistant's.
             PictureError: a picture can't be read.
-            WeftError: ``top_memory`` is below one, or documents are too long for the prompt that they are to stand in.
+            WeftError: ``top_memory`` is below one, documents are too long for the prompt that they are to stand in, or
+                an option is not known.
 
         Example:
             >>> messages = [{"role": "user", "content": [{"type": "image", "image": "dog.jpg"},
@@ -193,47 +219,90 @@ class Tasks(ReadingTasks):
             >>> messages.append(model.chat(messages))
         """
         model = cast("WeftModel", self)
+        if model.processor is None:
+            raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
+        known = model.processor.template_variables
+        template = dict(chat_template_kwargs or {})
+        template |= {name: options.pop(name) for name in options.keys() & (known - KNOWN)}
+        if tools:
+            if "tools" not in known:
+                raise WeftError("The chat template knows no tools; leave them out, or give a model that calls tools.")
+            template["tools"] = list(tools)
         longest = options.pop("max_new_tokens", LONGEST_REPLY)
-        prompt = prompt_of(model, messages, top_memory, reading, longest)
-        said = reply(model, prompt, beams=beams, **{"longest": longest, **options})
-        return {"role": "assistant", "content": said.text}
+        many = isinstance(messages, (list, tuple)) and bool(messages) and isinstance(messages[0], (list, tuple))
+        conversations = cast(Sequence[Messages], messages if many else [messages])
+        if stream:
+            if many or beams != 1:
+                raise WeftError("A stream is of one conversation, and without beams; leave stream or the others out.")
+            sampling = _sampling(longest, options)
+            return streamed(model, prompt_of(model, conversations[0], top_memory, reading, longest, template), sampling)
+        check_options(options, "chat", {"chat_template_kwargs", "stream", *known})
+        check_count("max_new_tokens", longest)
+        prompts = [prompt_of(model, one, top_memory, reading, longest, template) for one in conversations]
+        replies = [reply(model, prompt, beams=beams, longest=longest, **options) for prompt in prompts]
+        said = [{"role": "assistant", "content": one.text} for one in replies]
+        return said if many else said[0]
 
     def say(
         self,
         pictures: Any,
-        instruction: str,
+        instruction: str | Sequence[str],
         *,
         beams: int = 3,
         explain: Explain = False,
         weave: str | None = None,
         **options: Any,
     ) -> Any:
-        """Follow an instruction about each picture; arguments and result as for :meth:`caption`."""
+        """Follow an instruction about each picture, or each of as many instructions about its own."""
         model = cast("WeftModel", self)
         if model.processor is None:
             raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
-        if explain not in (True, False, "sketch"):
-            raise WeftError(f"explain={explain!r} is not known; give True, False or 'sketch'.")
-        many = list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]
-        if not many:
+        check_value("explain", explain, EXPLAINS)
+        check_options(options)
+        given = list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]
+        asked = [instruction] if isinstance(instruction, str) else list(instruction)
+        if not given or not asked:
             return []
-        rendered = model.processor.render(about_a_picture(instruction), add_generation_prompt=True)
-        prompt, columns, _ = model.processor.tokenize(rendered)
+        count = max(len(given), len(asked))
+        if not {len(given), len(asked)} <= {1, count}:
+            raise DataError(
+                f"{len(given)} pictures and {len(asked)} questions; give as many of each, or one of either."
+            )
+        owners = [0] * count if len(given) == 1 else list(range(count))
+        prompts, columns = [], []
+        for words in asked:
+            rendered = model.processor.render(as_learned(model, about_a_picture(words)), add_generation_prompt=True)
+            ids, (column,), *_ = model.processor.tokenize(rendered)
+            prompts.append(ids)
+            columns.append(column)
+        prompts, columns = ([one[0]] * count if len(asked) == 1 else one for one in (prompts, columns))  # type: ignore[assignment]
         with torch.inference_mode():
-            reads = _read_each(model, many, weave)
+            reads = _read_each(model, given, weave)
             read = reads[0] if len(reads) == 1 else ReadMemory.concatenate(reads)
-        held = [[(index, columns[0])] for index in range(len(many))]
+        held = [[pair] for pair in zip(owners, columns, strict=True)]
         options = {"longest": LONGEST, **options}
         captions = []
-        for index, said in enumerate(respond(model, read, [prompt] * len(many), held, beams=beams, **options)):
-            seen = None
+        for index, said in enumerate(respond(model, read, prompts, held, beams=beams, **options)):
+            seen, shown = None, given[owners[index]]
             if explain:
-                if isinstance(many[index], (Memory, ReadMemory)):
+                if isinstance(shown, (Memory, ReadMemory)):
                     raise WeftError("explain needs the picture itself, not only its memory; give the picture.")
                 way = look if explain == "sketch" else needed
-                seen = way(model, reads[index], prompt, columns[0], said.tokens, load_image(many[index]))
-            captions.append(Caption(said.text, _name(many[index]), said.log_probability, seen))
-        return captions if isinstance(pictures, (list, tuple)) else captions[0]
+                image = load_image(shown)
+                seen = way(model, reads[owners[index]], prompts[index], columns[index], said.tokens, image)
+            captions.append(Caption(said.text, _name(shown), said.log_probability, seen))
+        lists = isinstance(pictures, (list, tuple)) or not isinstance(instruction, str)
+        return captions if lists else captions[0]
+
+
+def _sampling(longest: int, options: dict[str, Any]) -> Sampling:
+    """How the words of a stream are chosen."""
+    check_options(options, "A stream")
+    check_names(options, ("do_sample", "temperature", "top_p", "seed"), "A stream")
+    check_count("max_new_tokens", longest)
+    draws = bool(options.get("do_sample"))
+    temperature = float(options.get("temperature", 1.0)) if draws else 0.0
+    return Sampling(longest, temperature, options.get("top_p", 1.0), options.get("seed"))
 
 
 def _text(given: Any) -> str | Path | None:

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from weft.control_tokens import encode_written
 from weft.errors import PartError
 from weft.hooks import states_before
 from weft.instructions import QUESTION
@@ -121,7 +122,7 @@ class TextEncoder(nn.Module):
         found: list[Piece] = []
         room = self.longest - len(self.before(question))
         for piece in pieces(text, longest, name=name):
-            count = len(self.tokenizer(piece.text, verbose=False)["input_ids"])
+            count = len(self.around) + len(encode_written(self.tokenizer, piece.text)[0])
             if count + 1 > room and longest > 1:  # a script in which a character is a token or several
                 smaller = self.cut(piece.text, name, max(1, longest // 2), question)
                 found += [replace(one, start=piece.start + one.start) for one in smaller]
@@ -153,8 +154,17 @@ class TextEncoder(nn.Module):
             question: the question in whose sight it is to be encoded, which takes some of its room; empty for none.
         """
         room = self.longest - len(self.before(question))
-        encoded = self.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=room)
-        return encoded["input_ids"], np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+        ids, spans = encode_written(self.tokenizer, text)
+        first, last = self.around[: self.begin], self.around[self.begin :]
+        most = max(0, room - len(self.around))
+        ids, spans = ids[:most], [(0, 0)] * len(first) + spans[:most] + [(0, 0)] * len(last)
+        return [*first, *ids, *last], np.asarray(spans, dtype=np.int64).reshape(-1, 2)
+
+    @property
+    def around(self) -> list[int]:
+        """Tokens that the tokenizer puts around a passage: the first :attr:`begin` of them before it."""
+        encoded = self.tokenizer("a")
+        return [id for id, owner in zip(encoded["input_ids"], encoded.sequence_ids(0), strict=True) if owner is None]
 
     @property
     def begin(self) -> int:
@@ -165,7 +175,7 @@ class TextEncoder(nn.Module):
         """Tokens with which a question goes before a passage; none for an empty one. Of a question that takes more than
         half of the encoder's length its end is taken."""
         most = self.longest // 2
-        places = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        _, places = encode_written(self.tokenizer, question)
         if not places:
             return []
         return self._before(question if len(places) <= most else question[places[-most][0] :])
@@ -261,13 +271,13 @@ class LanguageModelEncoder(TextEncoder):
         return len(self._begin)
 
     def _before(self, question: str) -> list[int]:
-        return self.tokenizer(QUESTION.format(question), add_special_tokens=False)["input_ids"]
+        return encode_written(self.tokenizer, QUESTION.format(question))[0]
 
     def tokenize(self, text: str, question: str = "") -> tuple[list[int], Int[np.ndarray, "N 2"]]:
-        encoded = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        encoded, spans = encode_written(self.tokenizer, text)
         room = self.longest - len(self._begin) - len(self.before(question))
-        ids = [*self._begin, *encoded["input_ids"][:room]]
-        return ids, np.asarray([(0, 0)] * len(self._begin) + encoded["offset_mapping"][:room]).reshape(-1, 2)
+        ids = [*self._begin, *encoded[:room]]
+        return ids, np.asarray([(0, 0)] * len(self._begin) + spans[:room]).reshape(-1, 2)
 
     def forward(
         self, input_ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"], behind: Bool[Tensor, "M N"] | None = None
@@ -316,9 +326,10 @@ class TransformersTextEncoder(TextEncoder):
         return self.tokenizer("a").sequence_ids(0).index(0)
 
     def _before(self, question: str) -> list[int]:
-        pair = self.tokenizer(question, "a")
+        pair = self.tokenizer("a", "a")
         belongs = pair.sequence_ids(0)
-        return pair["input_ids"][belongs.index(0) : belongs.index(1)]
+        end = len(belongs) - belongs[::-1].index(0)  # behind the question stands what parts it from the passage
+        return [*encode_written(self.tokenizer, question)[0], *pair["input_ids"][end : belongs.index(1)]]
 
     def forward(
         self, input_ids: Int[Tensor, "M N"], mask: Bool[Tensor, "M N"], behind: Bool[Tensor, "M N"] | None = None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from weft.optimizers import cosine, make_optimizer
 from weft.progress import Reporter
 from weft.reading_evaluation import read_and_judge
 from weft.recipe import Recipe
+from weft.responding import as_learned
 from weft.reward import SelfCritical
 from weft.runstate import load_run, save_run, swapped
 from weft.store import FeatureStore
@@ -72,7 +74,8 @@ class Trainer:
         self.model.to(self.device)
         namer = self.model.namer(recipe.name)
         encoder = self.model.encoder(recipe.name)
-        self.feed = Feed(recipe, self.processor, encoder, self.device, namer, self.model.with_names)
+        arrange = partial(as_learned, self.model)
+        self.feed = Feed(recipe, self.processor, encoder, self.device, namer, self.model.with_names, arrange)
         self.weave = self.model.weave(recipe.name)
         self.weave.config.reading = self.model.config.weaves[recipe.name]["reading"] = recipe.reading
         self.model.weaves.requires_grad_(False)

@@ -21,7 +21,10 @@ from weft.errors import WeftError
 from weft.fusion import Connector, GatedCrossAttention, NameEmbedding, Resampler
 from weft.joint import JointFusion
 from weft.memory import KeyValues, Memory, NameTokens, ReadMemory, Sees, content_hash
+from weft.options import near
 
+Placed = Literal["first", "last", "as given"]
+"""Where pictures or documents stand in a message: before its words, behind them, or where they were put."""
 Reads = Literal["pictures", "texts"]
 """What a weave's memories are made of."""
 Initial = Literal["identity", "self-attention"]
@@ -29,6 +32,19 @@ Initial = Literal["identity", "self-attention"]
 ReadingMode = Literal["once", "careful", "prompt"]
 """How texts are read: as a memory that serves all questions, as one that is encoded with the question before each
 passage, or as a part of the prompt."""
+
+
+def check_reading(mode: ReadingMode | None) -> ReadingMode | None:
+    """A way to read texts that somebody asked for; None for none.
+
+    Raises:
+        WeftError: there is no such way.
+    """
+    if mode is not None and mode not in get_args(ReadingMode):
+        raise WeftError(
+            f"reading: {mode!r} is no way to read texts; {near(mode, get_args(ReadingMode), otherwise='choose')}"
+        )
+    return mode
 
 
 @dataclass
@@ -66,6 +82,8 @@ class WeaveConfig:
         reading: how its texts were read when it learned: ``"once"`` or ``"careful"``.
         reading_by_task: the tasks (``"answer"``, ``"title"``, ``"summary"``) whose texts are read in another way unless
             somebody asks for one, with that way: what measured best.
+        placed: where its pictures or documents stand in a message, whatever the order of the message's parts:
+            ``"first"`` or ``"last"``, before or behind its words, or ``"as given"``.
         citing_heads: decoder layer and head of those heads of the language model whose attention says where in a prompt
             an answer stands; all where there are none.
     """
@@ -99,6 +117,7 @@ class WeaveConfig:
     reading: ReadingMode = "once"
     reading_by_task: dict[str, ReadingMode] = field(default_factory=dict)
     citing_heads: list[list[int]] = field(default_factory=list)
+    placed: Placed = "first"
 
     def reading_of(self, task: str, asked: ReadingMode | None = None) -> ReadingMode:
         """How texts are read for a task: as asked, or else as measured best.
@@ -106,10 +125,7 @@ class WeaveConfig:
         Raises:
             WeftError: there is no such way.
         """
-        found = asked or self.reading_by_task.get(task, self.reading)
-        if found not in get_args(ReadingMode):
-            raise WeftError(f"reading: {found!r} is no way to read texts; choose {', '.join(get_args(ReadingMode))}.")
-        return found
+        return check_reading(asked) or self.reading_by_task.get(task, self.reading)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -86,6 +86,7 @@ class Job:
     grounded: bool
     deliver: Callable[[Said | End | BaseException], object]
     reading: ReadingMode | None = None
+    template: Mapping[str, Any] | None = None
     prompt: Prompt = field(default_factory=lambda: Prompt(()))
     confidence: float | None = None
     refused: bool = False
@@ -296,7 +297,7 @@ class Worker:
         """Read what a conversation holds, portion by portion."""
         banned: Sequence[Sequence[int]] = ()
         longest = job.sampling.max_tokens
-        prompt = yield from reading(self.model, job.messages, self.top_memory, job.reading, longest)
+        prompt = yield from reading(self.model, job.messages, self.top_memory, job.reading, longest, job.template)
         room = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         most = min(room or self.limits.tokens, self.limits.tokens)
         if len(prompt.tokens) + job.sampling.max_tokens > most:

@@ -110,6 +110,7 @@ async def _replied(asked: _Asked, request: Request) -> Completion | _Stream:
         for index in range(body.n):
             sampling = _sampling(body, service.settings.reply_tokens, index)
             options: dict[str, Any] = {"client": client, "grounded": held.grounded, "reading": held.reading}
+            options["template"] = held.template
             asked.replies.append(service.engine.ask(held.messages, sampling, **options))
             asked.watches.append(service.metrics.watch())
         if not body.stream:

@@ -62,11 +62,13 @@ class Conversation:
         messages: as the engine takes them.
         grounded: whether it holds documents, in which an answer has to be.
         reading: how they are read; None for what measured best.
+        template: what the chat template is given beside messages.
     """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     grounded: bool = False
     reading: ReadingMode | None = None
+    template: dict[str, Any] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[Part]:
@@ -115,19 +117,21 @@ class Conversations:
             part for message in request.messages if not isinstance(message.content, str) for part in message.content
         ]
         self._check_pictures(sum(isinstance(part, ImagePart) for part in sent))  # before any is fetched or looked at
-        conversation = Conversation(reading=request.reading)
+        conversation = Conversation(reading=request.reading, template=request.chat_template_kwargs or {})
         for message in request.messages:
             conversation.messages.append(
                 {
                     "role": "system" if message.role == "developer" else message.role,
                     "content": await self._parts(message, owner),
+                    **message.more,
                 }
             )
         if request.knowledge is not None:
             await self._look_up(request, request.knowledge, conversation)
         documents = conversation.of_kind("document")
         self._check_pictures(len(conversation.of_kind("image")))
-        if sum(len(part["text"]) for part in conversation.of_kind("text")) > self.settings.text_characters:
+        beside = sum(len(repr(message.more)) for message in request.messages) + len(repr(conversation.template))
+        if beside + sum(len(part["text"]) for part in conversation.of_kind("text")) > self.settings.text_characters:
             raise _too_much("too many characters of text", self.settings.text_characters)
         if sum(len(part["text"]) for part in documents) > self.settings.document_characters:
             raise _too_much("too many characters of documents", self.settings.document_characters)

@@ -22,6 +22,7 @@ import httpcore
 from PIL import Image
 
 from weft.errors import PictureError
+from weft.images import MAX_PIXELS
 from weft.server.errors import ApiError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -48,6 +49,27 @@ def check_picture(data: bytes, pixels: int) -> None:
         raise PictureError(f"The picture is none of {', '.join(FORMATS)}; send one of these.") from None
     if width * height > pixels:
         raise PictureError(f"The picture has {width} by {height} pixels; {pixels:,} is the limit. Scale it down.")
+
+
+def fetch(url: str, hosts: Iterable[str], *, size: int = 20 * 2**20, pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of a picture on the network, from hosts that are named alone.
+
+    Args:
+        url: where it is, http(s); or a data URL.
+        hosts: the names of hosts from which pictures may be fetched, none of which may lead to a private address.
+        size: bytes that it may have.
+        pixels: pixels that it may have.
+
+    Raises:
+        PictureError: the URL is of another host, or what it leads to is no picture, too large, or can't be fetched.
+
+    Example:
+        >>> model.caption(fetch("https://example.org/dog.jpg", hosts=["example.org"]))
+    """
+    try:
+        return asyncio.run(Pictures(hosts, size, pixels).get(url))
+    except ApiError as error:
+        raise PictureError(str(error)) from None
 
 
 class Pictures:

@@ -21,6 +21,10 @@ MAX_LOGPROBS = 20
 """Likeliest tokens at each place whose log-probabilities are told."""
 
 
+_SETTLED = frozenset(
+    {"messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message"}
+)
+"""What of a chat template's values is not a client's to set."""
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -29,6 +33,15 @@ def _may_be_null(schema: dict[str, Any]) -> None:
     fields, required = schema.get("properties", {}), schema.get("required", [])
     for name in fields.keys() - set(required):
         fields[name] = {"anyOf": [fields[name], {"type": "null"}]}
+
+
+def _whole(given: Any) -> Any:
+    """What was given, if no text in it holds half a character."""
+    if isinstance(given, str) and not given.isascii() and _HALF.search(given):
+        raise ValueError("it holds half a character (a lone surrogate)")
+    for one in [*given, *given.values()] if isinstance(given, dict) else given if isinstance(given, list) else ():
+        _whole(one)
+    return given
 
 
 class _Given(BaseModel):
@@ -87,8 +100,24 @@ Part = Annotated[TextPart | ImagePart | DocumentPart | MemoryPart, Field(discrim
 class Message(_Given):
     """A message of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Annotated[list[Part], Field(max_length=MANY, fail_fast=True)] = ""
+    name: str | None = Field(default=None, max_length=300, description="Who speaks, for the chat template.")
+    reasoning_content: str | None = Field(default=None, description="What the assistant thought, for the template.")
+    tool_calls: list[dict[str, Any]] | None = Field(
+        default=None, max_length=MANY, description="Tools that the assistant called, for the template."
+    )
+    tool_call_id: str | None = Field(default=None, max_length=300, description="The call that a tool answers.")
+
+    @field_validator("tool_calls")
+    @classmethod
+    def _of_whole_characters(cls, given: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+        return _whole(given)
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What the chat template is given beside role and content."""
+        return self.model_dump(include={"name", "reasoning_content", "tool_calls", "tool_call_id"}, exclude_none=True)
 
     @model_validator(mode="after")
     def _only_users_show(self) -> Message:
@@ -133,6 +162,9 @@ class ChatRequest(_Given):
     reading: ReadingMode | None = Field(
         default=None, description="How documents are read; by default as measured best for the model."
     )
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None, description="What the chat template takes beside messages, as enable_thinking."
+    )
     tools: list[Any] | None = Field(default=None, description="Not served.")
     functions: list[Any] | None = Field(default=None, description="Not served.")
     logit_bias: dict[str, float] | None = Field(default=None, description="Not served.")
@@ -146,6 +178,15 @@ class ChatRequest(_Given):
         if asked:
             raise ValueError("Weft does not serve this; leave it out")
 
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _for_the_template(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        """How a reply is rendered is the server's to say, and tools are not served."""
+        settled = _SETTLED & (given or {}).keys()
+        if settled:
+            raise ValueError(f"{min(settled)} can't be set; leave it out")
+        return _whole(given)
+
     @field_validator("stop")
     @classmethod
     def _few_stops(cls, stop: str | list[str] | None) -> list[str]:
@@ -156,7 +197,7 @@ class ChatRequest(_Given):
 
     @model_validator(mode="after")
     def _whose_turn(self) -> ChatRequest:
-        if self.messages[-1].role != "user":
+        if self.messages[-1].role not in ("user", "tool"):
             raise ValueError("the last message must be the user's")
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs")

@@ -1,0 +1,73 @@
+"""Options with which tasks hand their words to transformers' ``generate``, checked: what is not known, or would be
+passed over, is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from weft.errors import WeftError
+from weft.options import check_count, check_names
+
+_OWN = {
+    "num_beams": "give beams",
+    "max_length": "give max_new_tokens",
+    "generation_config": "give what it says as options of their own",
+    "return_dict_in_generate": "for tensors call generate()",
+    "output_scores": "for tensors call generate()",
+    "output_logits": "for tensors call generate()",
+    "output_attentions": "for tensors call generate()",
+    "output_hidden_states": "for tensors call generate()",
+    "num_return_sequences": "a task says one thing; give the picture several times, or call generate()",
+}
+"""What tasks decide themselves, and what to do instead."""
+_DRAWING = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "top_h": None, "typical_p": 1.0}
+"""Options of drawing, with the values at which they do nothing new."""
+_TASKS = ("beams", "bound", "explain", "keep", "length", "mode", "passages", "reading", "source", "top_memory", "where")
+"""Options that tasks have of their own, which may have been meant."""
+KNOWN = frozenset(
+    {name for name in vars(GenerationConfig()) if not name.startswith("_")} - {"transformers_version"} - _OWN.keys()
+    | {"logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model", "streamer", "tokenizer"}
+    | {"seed"}
+)
+"""What tasks take."""
+
+
+def check_options(options: dict[str, Any], where: str = "A task", others: Collection[str] = ()) -> None:
+    """Refuse options that are not known, or would do nothing.
+
+    Args:
+        options: for ``generate``, and ``seed``.
+        where: what takes them, for the message.
+        others: further names that may have been meant.
+
+    Raises:
+        WeftError: one is not known (the near one is suggested), is decided by the task, or is for drawing words where
+            none are drawn.
+    """
+    for name, instead in _OWN.items():
+        if options.get(name) not in (None, False, 1):
+            raise WeftError(f"{where} decides {name} itself; {instead}.")
+    check_names(options.keys() - _OWN.keys(), KNOWN, where, {*_TASKS, *others})
+    drawn = [name for name, idle in _DRAWING.items() if options.get(name, idle) not in (None, idle)]
+    if drawn and not options.get("do_sample"):
+        raise WeftError(f"{drawn[0]} is for drawing words, and none are drawn; give do_sample=True as well.")
+    seed = options.get("seed")
+    if seed is not None:
+        check_count("seed", seed, 0)
+
+
+@contextmanager
+def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Draw from a seed, and leave everybody else's chance as it was; None for chance as it is."""
+    if seed is None:
+        yield
+        return
+    devices = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
