@@ -39,7 +39,7 @@ def seeing_and_reading(family: str, **options: Any):
 
 
 def in_threads(work: Callable[[int], Any], times: int = 2) -> list[Any]:
-    """What each of several threads gets that all work at once, each several times, and take turns as often as they can."""
+    """What each of several threads gets that all work at once, each several times, in many turns."""
     together, usual = Barrier(THREADS), sys.getswitchinterval()
 
     def go(number: int) -> list[Any]:
