@@ -1,11 +1,12 @@
-"""The woven model without its head, for whoever wants last hidden states and has a head of their own, as TRL has."""
+"""A woven model's language model in parts: its body, for whoever has a head of their own, as TRL has; what PEFT has
+wrapped; what its cache holds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -41,3 +42,8 @@ class Body(nn.Module):
 def unadapted(language_model: Any) -> PreTrainedModel:
     """A language model as transformers knows it: of one that PEFT has wrapped, what is inside."""
     return language_model.get_base_model() if hasattr(language_model, "get_base_model") else language_model
+
+
+def counted(cache: Cache) -> int | None:
+    """Tokens of the text that a cache holds; None for one of recurrent states alone, which does not count them."""
+    return None if cache.layers and all(cache.is_linear) else int(cache.get_seq_length())

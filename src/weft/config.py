@@ -37,8 +37,8 @@ class WeftConfig(PreTrainedConfig):
 
     @property
     def keys_to_ignore_at_inference(self) -> list[str]:  # type: ignore[override]
-        """What trainers do not gather of outputs when they evaluate: the same as of the language model's."""
-        return list(getattr(self.text_config, "keys_to_ignore_at_inference", ()))
+        """What trainers do not gather of outputs when they evaluate: as of the language model's, and caches."""
+        return [*getattr(self.text_config, "keys_to_ignore_at_inference", ()), "cache"]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON; the folder a language model was loaded from is nobody else's business."""

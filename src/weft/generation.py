@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import Cache, GenerationMixin
 
 from weft.batch import BatchMemory
-from weft.body import unadapted
+from weft.body import counted, unadapted
 from weft.errors import WeftError
 from weft.static import bucket, is_static
 
@@ -73,9 +73,11 @@ class ReadingGenerationMixin(GenerationMixin):
         inputs = language_model.prepare_inputs_for_generation(input_ids, **kwargs)
         if memories:
             computed = inputs.get("input_ids") if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
-            start = input_ids.shape[1] - computed.shape[1]
+            total = input_ids.shape[1] + (0 if inputs_embeds is None else inputs_embeds.shape[1])
+            start = total - computed.shape[1]
             if cache is not None and (inputs_embeds is not None or getattr(cache, "_is_user_defined", False)):
-                start = int(cache.get_seq_length())  # the ids are not all of the text
+                held = counted(cache)  # the ids are perhaps not all of the text
+                start = start if held is None else held
             inputs["columns"] = torch.arange(start, start + computed.shape[1])
             decoding = kwargs.get("next_sequence_length") is not None and not kwargs.get("is_first_iteration")
             inputs["memories"] = [m.after_prompt() for m in memories] if decoding else memories

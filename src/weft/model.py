@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import Cache, PreTrainedModel
 
 from weft.batch import BatchMemory, arrange
-from weft.body import Body, unadapted
+from weft.body import Body, counted, unadapted
 from weft.checkpoint import SAVING, load_checkpoint, load_weaves, save_checkpoint, upload
 from weft.config import WeftConfig
 from weft.control_tokens import encode_written
@@ -554,7 +554,8 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
             given: arguments of :meth:`forward` by their names; None stands for one that was left out.
 
         Raises:
-            WeftError: words are to be copied, and ``part`` is not the whole language model.
+            WeftError: words are to be copied, and ``part`` is not the whole language model; or it is not known which
+                columns are computed.
         """
         inputs = {name: value for name, value in given.items() if value is not None}
         own = {name: inputs.pop(name, None) for name in OWN_INPUTS}
@@ -568,7 +569,9 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         if memories and columns is None:
             tokens = (inputs["inputs_embeds"] if "input_ids" not in inputs else inputs["input_ids"]).shape[1]
             cache = inputs.get("cache", inputs.get("past_key_values"))
-            start = 0 if cache is None else int(cache.get_seq_length())
+            start = 0 if cache is None else counted(cache)
+            if start is None:
+                raise WeftError("This language model's cache does not count the tokens that it holds; give columns.")
             columns = torch.arange(start, start + tokens)
         with self.looking_at(memories, columns, inputs):
             if not any(memory.copying is not None for memory in memories):

@@ -346,8 +346,10 @@ def read_pieces(
 
 
 def cite(found: Sequence[Passage], leaning: Leaning) -> tuple[Citation, ...]:
-    """Passages as citations, the one that was leaned on most first."""
+    """Passages as citations, the one that was leaned on most first; none where nothing was looked at."""
     citations = []
+    if not leaning.items:
+        return ()
     for index, (passage, share) in enumerate(zip(found, leaning.shares, strict=True)):
         spans = leaning.sentences(index) or [(passage.span, 0.0)]
         (begin, end), _ = max(spans, key=lambda one: one[1])

@@ -279,6 +279,8 @@ class Tasks(ReadingTasks):
         with torch.inference_mode():
             reads = _read_each(model, given, weave)
             read = reads[0] if len(reads) == 1 else ReadMemory.concatenate(reads)
+        if explain and read.weave in model.switches.off():
+            raise WeftError(f"The weave {read.weave!r} is disabled, so no word needs the picture; leave out explain.")
         held = [[pair] for pair in zip(owners, columns, strict=True)]
         options = {"longest": LONGEST, **options}
         captions = []
