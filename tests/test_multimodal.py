@@ -25,7 +25,10 @@ MULTIMODAL = {
         "mm_tokens_per_image": 4,
         **{"image_token_index": 120, "boi_token_index": 121, "eoi_token_index": 122},
     },
-    "llava": {"text_config": {"model_type": "llama", **TEXT}, "vision_config": {"model_type": "clip_vision_model", **EYES}}
+    "llava": {
+        "text_config": {"model_type": "llama", **TEXT},
+        "vision_config": {"model_type": "clip_vision_model", **EYES},
+    }
     | {"image_token_index": 120},
     "internvl": {"text_config": {"model_type": "qwen2", **TEXT}, "vision_config": EYES, "image_token_id": 120},
 }

@@ -296,9 +296,7 @@ class TransformersEncoder(VisionEncoder):
         self.processor.save_pretrained(folder)
 
 
-def encoder_from_model(
-    model: nn.Module, processor: Any = None, *, id: str = "", sha256: str = ""
-) -> VisionEncoder:
+def encoder_from_model(model: nn.Module, processor: Any = None, *, id: str = "", sha256: str = "") -> VisionEncoder:
     """An encoder of a vision model of transformers that is loaded already.
 
     Args:

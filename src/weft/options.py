@@ -88,7 +88,9 @@ def check_weave_options(initial: Any, options: Mapping[str, Any]) -> None:
         if known[name] == "float" and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise WeftError(f"{name}={value!r} is no number.")
     if options.get("rotary_theta") and options.get("head_dim", 2) % 2:
-        raise WeftError(f"head_dim={options['head_dim']} can't turn in pairs, as rotary positions do; give an even one.")
+        raise WeftError(
+            f"head_dim={options['head_dim']} can't turn in pairs, as rotary positions do; give an even one."
+        )
     if not 0 <= options.get("dropout", 0.0) < 1:
         raise WeftError(f"dropout={options['dropout']} is no probability; give one from 0 on and below 1.")
     check_choice("sees", options.get("sees", "all"), get_args(Sees))
