@@ -304,9 +304,7 @@ class TransformersEncoder(VisionEncoder):
         self.processor.save_pretrained(folder)
 
 
-def encoder_from_model(
-    model: nn.Module, processor: Any = None, *, id: str = "", sha256: str = ""
-) -> VisionEncoder:
+def encoder_from_model(model: nn.Module, processor: Any = None, *, id: str = "", sha256: str = "") -> VisionEncoder:
     """An encoder of a vision model of transformers that is loaded already.
 
     Args:
@@ -319,6 +317,7 @@ def encoder_from_model(
         PartError: it can't be used; the message says why.
     """
     tower = _tower(model)
+    _check_sees(type(tower))
     return TransformersEncoder(tower, processor or made_for(tower), id=id, sha256=sha256)
 
 
@@ -366,6 +365,19 @@ def load_vision_encoder(
     return encoder_from_model(model, processor, id=found.id, sha256=found.sha256).to(dtype=dtype)
 
 
+def _check_sees(kind: type[nn.Module]) -> None:
+    """See to it that a kind of model takes pictures.
+
+    Raises:
+        PartError: it does not.
+    """
+    if "pixel_values" not in inspect.signature(kind.forward).parameters:
+        raise PartError(
+            f"{kind.__name__} does not take pictures (pixel_values); give a vision model as vision=..., or what reads "
+            "texts as text=..."
+        )
+
+
 def _where(model: nn.Module) -> ResolvedPart | None:
     """Where a loaded model came from; None for one that was made in memory, or whose folder has gone."""
     name = str(getattr(model, "name_or_path", ""))
@@ -393,11 +405,7 @@ def _loaded(folder: Path, dtype: torch.dtype) -> nn.Module:
         kind = getattr(home, name, None) if "For" not in name else None
         loads = kind or AutoModel
         kind = kind or MODEL_MAPPING[type(config)]
-        if "pixel_values" not in inspect.signature(kind.forward).parameters:
-            raise PartError(
-                f"{folder} holds a {kind.__name__}, which takes no pixel_values; give a vision model, or read texts with "
-                "text=..."
-            )
+        _check_sees(kind)
         return loads.from_pretrained(folder, dtype=dtype).eval()
     except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
         why = " ".join(str(error).split())[:200]

@@ -30,7 +30,7 @@ from weft.processing import WeftProcessor
 from weft.shipped import SHIPPED, shipped, woven_folder
 from weft.tensor_file import file_identity, widened
 from weft.text_encoders import OWN, TextEncoder, load_text_encoder
-from weft.weave_options import check_weave_name, check_weave_options, dtype_of
+from weft.weave_options import check_divides, check_places, check_weave_name, check_weave_options, dtype_of
 from weft.weaving import Initial, WeaveConfig, choose_layers, normalizes_heads
 
 
@@ -145,8 +145,9 @@ def weave(
     """
     if vision is not None and text is not None:
         raise WeftError("A weave has one encoder: give vision or text, and weave a second time for the other.")
-    name = name or ("photos" if text is None else "reader")
+    name = ("photos" if text is None else "reader") if name is None else name
     check_weave_name(name)
+    check_places(every, start, layers)
     check_weave_options(initial, options)
     dtype = dtype_of(dtype)
     if not isinstance(language_model, WeftModel):
@@ -154,6 +155,8 @@ def weave(
     if tokenizer is None:
         processor = language_model.processor
         tokenizer = _tokenizer(language_model.language_model.name_or_path) if processor is None else processor.tokenizer
+    elif not callable(tokenizer):
+        raise WeftError(f"tokenizer={tokenizer!r} is none; load it first, with AutoTokenizer.from_pretrained.")
     config = language_model.config.get_text_config(decoder=True)
     chosen = choose_layers(config.num_hidden_layers, every=every, start=start, layers=layers)
     check_decoder(language_model.language_model, chosen)
@@ -173,6 +176,8 @@ def weave(
             "copy_width: a copy gate needs a memory in the language model's own vocabulary; use text='language-model', "
             "or labels for pictures."
         )
+    check_divides("connector_heads", fields["connector_heads"], "hidden_size", fields["hidden_size"])
+    check_divides("kv_heads", fields["kv_heads"], "heads", fields["heads"])
     made = WeaveConfig(layers=chosen, encoder={"id": encoder.id, "sha256": encoder.sha256}, initial=initial, **fields)
     language_model.add_weave(name, made, encoder, namer).to(dtype=dtype or language_model.language_model.dtype)
     if language_model.processor is None and tokenizer is not None:

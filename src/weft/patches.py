@@ -242,7 +242,7 @@ def _line(values: Float[np.ndarray, "channels rows columns"], axis: int, side: i
     if slope <= 0 or bent > 0.05 * side or turned > 25:
         raise PartError("The image processor turns or bends pictures, or cuts them into several; give another one.")
     ends = np.array([start, start + slope * values.shape[axis]])
-    near = 0.003 * side  # what lies so near to an edge of the picture is there
+    near = 0.005 * side  # what lies so near to an edge of the picture is there
     return np.where(np.abs(ends) < near, 0, np.where(np.abs(ends - side) < near, side, ends))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -27,9 +27,9 @@ def dtype_of(value: torch.dtype | str | None) -> torch.dtype | None:
     Raises:
         WeftError: there is none of this name.
     """
-    if value is None or isinstance(value, torch.dtype):
-        return value
-    found = getattr(torch, str(value).removeprefix("torch."), None)
+    if value is None:
+        return None
+    found = value if isinstance(value, torch.dtype) else getattr(torch, str(value).removeprefix("torch."), None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise WeftError(f"dtype={value!r} is not known; {near(value, ['bfloat16', 'float16', 'float32'])}")
     return found
@@ -56,11 +56,39 @@ def check_weave_options(initial: Any, options: Mapping[str, Any]) -> None:
             check_count(name, value, least=1 if name in AT_LEAST_ONE else 0)
         if known[name] == "float" and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise WeftError(f"{name}={value!r} is no number.")
+    if options.get("rotary_theta") and options.get("head_dim", 2) % 2:
+        raise WeftError(
+            f"head_dim={options['head_dim']} can't turn in pairs, as rotary positions do; give an even one."
+        )
     if not 0 <= options.get("dropout", 0.0) < 1:
         raise WeftError(f"dropout={options['dropout']} is no probability; give one from 0 on and below 1.")
     check_value("sees", options.get("sees", "all"), get_args(Sees))
     for value in (options.get("reading", "once"), *options.get("reading_by_task", {}).values()):
         check_value("reading", value, get_args(ReadingMode))
+
+
+def check_places(every: Any, start: Any, layers: Any) -> None:
+    """See to it that decoder layers are named by whole numbers.
+
+    Raises:
+        WeftError: they are not.
+    """
+    if layers is not None and (isinstance(layers, str) or not isinstance(layers, Iterable)):
+        raise WeftError(f"layers={layers!r} is no list; give the numbers of decoder layers, as in [4, 8].")
+    for name, numbers, least in (("every", [every], 1), ("start", [start], 0), ("layers", layers or [], 0)):
+        for number in numbers:
+            if number is not None:
+                check_count(name, number, least=least)
+
+
+def check_divides(name: str, value: int, of: str, whole: int) -> None:
+    """See to it that something can be shared out evenly.
+
+    Raises:
+        WeftError: it can't.
+    """
+    if whole % value:
+        raise WeftError(f"{name}={value} does not divide {of}={whole}; give a divisor of it.")
 
 
 def check_weave_name(name: Any) -> None:
