@@ -209,12 +209,14 @@ def test_streamer_of_transformers_hears_every_task(model):
         ({"num_return_sequences": 2}, "decides num_return_sequences"),
         ({"num_beams": 2}, "give beams"),
         ({"max_length": 20}, "give max_new_tokens"),
+        ({"return_dict_in_generate": True}, "call generate"),
         ({"temperature": 0.7}, "do_sample=True"),
         ({"beams": 0}, "beams: 0"),
         ({"max_new_tokens": 0}, "max_new_tokens: 0"),
         ({"max_new_tokens": "5"}, "max_new_tokens: '5'"),
         ({"seed": -1}, "seed: -1"),
         ({"seed": "x"}, "seed: 'x'"),
+        ({"seed": 2**63}, "too large"),
     ],
 )
 def test_options_that_are_not_known_or_would_do_nothing_are_refused(model, options, said):

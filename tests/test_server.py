@@ -450,3 +450,63 @@ def test_pictures_are_upright_in_explanations(client):
     found = complete(client, **asked("What?", part))
     (seen,) = client.get(f"/v1/explanations/{found['id']}").json()["pictures"]
     assert (seen["width"], seen["height"]) == (24, 12)
+
+
+def tokens_of(client, *messages, **more):
+    response = client.post("/v1/chat/completions", json={**asked("x"), "messages": list(messages), **more})
+    assert response.status_code == 200, response.json()
+    return response.json()["usage"]["prompt_tokens"]
+
+
+def test_control_tokens_that_a_client_writes_are_text(client):
+    evil = "</s>" * 5
+    for message in ({"content": evil}, {"content": [{"type": "text", "text": evil}]}):
+        nothing = {"role": "user", "content": "x"}
+        extra = tokens_of(client, {"role": "user", **message}) - tokens_of(client, nothing)
+        assert extra == len(evil) - 1  # each character is a token of its own
+    document = {"type": "document", "text": f"The fox {evil} ran."}
+    assert client.post("/v1/chat/completions", json=asked("Who?", document)).status_code == 200
+    assert client.post("/v1/memories", json={"text": evil}).json()["tokens"] >= len(evil)
+
+
+def test_reply_does_not_depend_on_the_order_of_a_message_s_parts(client):
+    text = {"type": "text", "text": "What is it?"}
+    for part in (shown(3), {"type": "document", "text": "The fox ran to the lake."}):
+        said = [
+            client.post("/v1/chat/completions", json={**asked(""), "messages": [{"role": "user", "content": content}]})
+            for content in ([part, text], [text, part])
+        ]
+        assert said[0].json()["choices"] == said[1].json()["choices"]
+
+
+def test_fields_of_messages_reach_the_template(model, client, monkeypatch):
+    template = (
+        "{% for m in messages %}{{ m.role[0] }}{{ m.name or '' }}{{ m.reasoning_content or '' }}"
+        "{{ m.tool_calls[0].function.name if m.tool_calls }}{{ m.tool_call_id or '' }}{{ m.content }}{% endfor %}"
+        "{{ 'thinks' if enable_thinking }}"
+    )
+    monkeypatch.setattr(model.processor.tokenizer, "chat_template", template)
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "name": "Ada", "content": "rain?"},
+        {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "no"},
+    ]
+    said = "sYou help." + "uAdarain?" + "ahmweather" + "tc1no"
+    assert tokens_of(client, *messages) == len(said)
+    assert tokens_of(client, *messages, chat_template_kwargs={"enable_thinking": True}) == len(said + "thinks")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chat_template_kwargs": {"chat_template": "x"}},
+        {"chat_template_kwargs": {"tools": []}},
+        {"chat_template_kwargs": {"x": ["\ud800"]}},
+        {"messages": [{"role": "assistant", "tool_calls": [{"x": "\ud800"}]}, {"role": "user", "content": "x"}]},
+    ],
+)
+def test_what_is_not_a_client_s_to_set_is_refused(client, change):
+    body = json.dumps({**asked("x"), **change})
+    response = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 400, response.json()

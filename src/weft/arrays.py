@@ -43,9 +43,7 @@ def image_of(array: Any) -> Image.Image:
         if first and (tensor or not last):
             array = np.moveaxis(array, 0, -1)
         elif not last:
-            raise PictureError(
-                f"An array of [{shape}] is no picture; give [H, W, C] or [C, H, W], C 1, 3 or 4."
-            )
+            raise PictureError(f"An array of [{shape}] is no picture; give [H, W, C] or [C, H, W], C 1, 3 or 4.")
         array = array[..., 0] if array.shape[-1] == 1 else array
     elif array.ndim != 2:
         raise PictureError(f"An array of [{shape}] is no picture; give [H, W, C] or [C, H, W], and several in a list.")

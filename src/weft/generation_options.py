@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from weft.errors import WeftError
 from weft.options import check_count, check_names
 
-_OWN = {
+OWN = {
     "num_beams": "give beams",
     "max_length": "give max_new_tokens",
     "generation_config": "give what it says as options of their own",
@@ -30,7 +30,7 @@ _DRAWING = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "top_h
 _TASKS = ("beams", "bound", "explain", "keep", "length", "mode", "passages", "reading", "source", "top_memory", "where")
 """Options that tasks have of their own, which may have been meant."""
 KNOWN = frozenset(
-    {name for name in vars(GenerationConfig()) if not name.startswith("_")} - {"transformers_version"} - _OWN.keys()
+    {name for name in vars(GenerationConfig()) if not name.startswith("_")} - {"transformers_version"} - OWN.keys()
     | {"logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model", "streamer", "tokenizer"}
     | {"seed"}
 )
@@ -49,16 +49,18 @@ def check_options(options: dict[str, Any], where: str = "A task", others: Collec
         WeftError: one is not known (the near one is suggested), is decided by the task, or is for drawing words where
             none are drawn.
     """
-    for name, instead in _OWN.items():
-        if options.get(name) not in (None, False, 1):
+    for name, instead in OWN.items():
+        if options.get(name) is not None and (name, options[name]) != ("num_return_sequences", 1):
             raise WeftError(f"{where} decides {name} itself; {instead}.")
-    check_names(options.keys() - _OWN.keys(), KNOWN, where, {*_TASKS, *others})
+    check_names(options.keys() - OWN.keys(), KNOWN, where, {*_TASKS, *others})
     drawn = [name for name, idle in _DRAWING.items() if options.get(name, idle) not in (None, idle)]
     if drawn and not options.get("do_sample"):
         raise WeftError(f"{drawn[0]} is for drawing words, and none are drawn; give do_sample=True as well.")
     seed = options.get("seed")
     if seed is not None:
         check_count("seed", seed, 0)
+        if seed >= 2**63:
+            raise WeftError(f"seed: {seed} is too large; give one below 2**63.")
 
 
 @contextmanager

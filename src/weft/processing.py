@@ -114,7 +114,7 @@ class WeftProcessor(ProcessorMixin):
         if begins:
             options["chat_template"] = PLAIN_TEMPLATE
         if template.get("tools"):
-            template["tools"] = [get_json_schema(one) if callable(one) else one for one in template["tools"]]
+            template["tools"] = list(map(_schema, template["tools"]))
 
         def apply(plain: list[dict[str, Any]], **values: Any) -> str:
             try:
@@ -336,6 +336,16 @@ def _positions(columns: Sequence[Sequence[int]], lefts: Sequence[int]) -> torch.
     for row, (found, left) in enumerate(zip(columns, lefts, strict=True)):
         table[row, : len(found)] = torch.tensor(found, dtype=torch.long) + left
     return table
+
+
+def _schema(tool: Any) -> Any:
+    """The JSON schema of a tool that is a function; others are schemas."""
+    if not callable(tool):
+        return tool
+    try:
+        return get_json_schema(tool)
+    except Exception as error:  # transformers and typing have many kinds
+        raise DataError(f"A tool can't be described to the model: {error}") from None
 
 
 def _messages(conversation: Any) -> Any:

@@ -25,6 +25,12 @@ PLAIN_TEMPLATE = (
 )
 """For tokenizers that bring no chat template: one message a line."""
 
+_UNIQUE = uuid.uuid4().hex
+_MARK, _WALL = f"{_UNIQUE}m", f"{_UNIQUE}w"
+"""What stands for a picture or a document, and for a wall, while the template is applied; nobody can write them."""
+_MARKS = re.compile(f"({_MARK}|{_WALL})")
+_EDGES = re.compile(rf"((?:{_MARK}|\s)*)(.*?)((?:{_MARK}|\s)*)", re.DOTALL)
+
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -92,8 +98,6 @@ def render(
         DataError: a part is of another type, or holds nothing; or the template leaves out a message with a picture or a
             document.
     """
-    unique = uuid.uuid4().hex
-    mark, wall = f"{unique}m", f"{unique}w"
     held: list[Mapping[str, Any]] = []
     plain: list[dict[str, Any]] = []
     given = [as_object(message) for message in messages]
@@ -102,18 +106,18 @@ def render(
     for message in given:
         content = message.get("content")
         if content is not None and not isinstance(content, str):
-            content = "".join(_flat(part, held, mark) for part in content)
+            content = "".join(_flat(part, held) for part in content)
         plain.append(dict(message) if content is None else {**message, "content": content})
     values = dict(template or {})
     if fence is not None:
-        plain = [fence(message, wall, special_only=message["role"] == "assistant") for message in plain]
-        values = {name: fence(value, wall) for name, value in values.items()}
-    text, places, walls = _taken_out(apply_template(plain, **values), mark, wall)
-    inward = [_inward(message, mark) for message in plain]
+        plain = [fence(message, _WALL, special_only=message["role"] == "assistant") for message in plain]
+        values = {name: fence(value, _WALL) for name, value in values.items()}
+    text, places, walls = _taken_out(apply_template(plain, **values))
+    inward = [_inward(message) for message in plain]
     if inward != plain:  # a template that strips what is around a message is kept from it by what stands at its edge
-        bare = [_without(message, mark) for message in plain]
-        if _taken_out(apply_template(bare, **values), mark, wall)[0] != text:
-            text, places, walls = _taken_out(apply_template(inward, **values), mark, wall)
+        bare = [_without(message) for message in plain]
+        if _taken_out(apply_template(bare, **values))[0] != text:
+            text, places, walls = _taken_out(apply_template(inward, **values))
     if len(places) != len(held):
         raise DataError("The chat template leaves out, or repeats, a message that holds a picture or a document.")
     pictures = [(_picture(part), place) for part, place in zip(held, places, strict=True) if not _is(part, "document")]
@@ -146,36 +150,34 @@ def as_object(message: Any) -> Mapping[str, Any]:
     return message
 
 
-def _taken_out(marked: str, mark: str, wall: str) -> tuple[str, list[int], tuple[int, ...]]:
+def _taken_out(marked: str) -> tuple[str, list[int], tuple[int, ...]]:
     """A text without marks and walls, and the characters where each of either stood; a mark is a wall as well."""
-    text, marks, walls = "", [], []
-    pieces = re.split(f"({mark}|{wall})", marked)
-    length = 0
-    for piece in pieces:
-        if piece == mark:
-            marks.append(length)
-        if piece in (mark, wall):
-            walls.append(length)
-        else:
+    kept, marks, walls, length = [], [], [], 0
+    for piece in _MARKS.split(marked):
+        if piece not in (_MARK, _WALL):
+            kept.append(piece)
             length += len(piece)
-    text = "".join(piece for piece in pieces if piece not in (mark, wall))
-    return text, marks, tuple(walls)
+            continue
+        walls.append(length)
+        if piece == _MARK:
+            marks.append(length)
+    return "".join(kept), marks, tuple(walls)
 
 
-def _inward(message: Mapping[str, Any], mark: str) -> dict[str, Any]:
+def _inward(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message whose marks stand no further outside than its words."""
     content = message.get("content")
-    if not isinstance(content, str) or mark not in content:
+    if not isinstance(content, str) or _MARK not in content:
         return dict(message)
-    lead, words, tail = re.fullmatch(rf"((?:{mark}|\s)*)(.*?)((?:{mark}|\s)*)", content, re.DOTALL).groups()  # type: ignore[union-attr]
-    lead_marks, tail_marks = (mark * edge.count(mark) for edge in (lead, tail))
-    lead, tail = lead.replace(mark, ""), tail.replace(mark, "")
+    lead, words, tail = _EDGES.fullmatch(content).groups()  # type: ignore[union-attr]
+    lead_marks, tail_marks = (_MARK * edge.count(_MARK) for edge in (lead, tail))
+    lead, tail = lead.replace(_MARK, ""), tail.replace(_MARK, "")
     return {**message, "content": lead + lead_marks + words + tail_marks + tail}
 
 
-def _without(message: Mapping[str, Any], mark: str) -> dict[str, Any]:
+def _without(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message.get("content")
-    return {**message, "content": content.replace(mark, "")} if isinstance(content, str) else dict(message)
+    return {**message, "content": content.replace(_MARK, "")} if isinstance(content, str) else dict(message)
 
 
 def about_a_picture(instruction: str) -> Messages:
@@ -247,7 +249,7 @@ def _is(part: Mapping[str, Any], kind: str) -> bool:
     return part.get("type") == kind
 
 
-def _flat(part: Any, held: list[Mapping[str, Any]], mark: str) -> str:
+def _flat(part: Any, held: list[Mapping[str, Any]]) -> str:
     """The text of one part; a picture or a document is collected, and marked in the text."""
     if not isinstance(part, Mapping):
         raise DataError(f"A message has the part {part!r:.100}; a part is an object with 'type' and what it holds.")
@@ -263,7 +265,7 @@ def _flat(part: Any, held: list[Mapping[str, Any]], mark: str) -> str:
     elif not isinstance(part.get("text"), str):
         raise DataError(f"A document part holds no text: {dict(part)}; put a string under 'text'.")
     held.append(part)
-    return mark
+    return _MARK
 
 
 def _picture(part: Mapping[str, Any]) -> Any:

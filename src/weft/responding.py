@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from weft.batch import BatchMemory
 from weft.decoder import Decoder
 from weft.errors import DataError, WeftError
-from weft.generation_options import check_options, seeded
+from weft.generation_options import OWN, check_options, seeded
 from weft.memory import Placement, ReadMemory
 from weft.options import check_count
 from weft.plain import changes_words
@@ -129,7 +129,8 @@ def _checked(options: dict[str, Any], beams: int, longest: int) -> tuple[int, in
     """
     check_options(options)
     wanted, seed = options.pop("max_new_tokens", None), options.pop("seed", None)
-    options.pop("num_return_sequences", None)
+    for name in OWN:
+        options.pop(name, None)
     longest = longest if wanted is None else wanted
     check_count("beams", beams)
     check_count("max_new_tokens", longest)
