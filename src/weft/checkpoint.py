@@ -6,7 +6,10 @@ A merged folder carries the frozen parts as well, each in a folder of its own (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,14 +17,17 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from weft.adapter_files import ADAPTERS, load_adapters, save_adapters
+from weft.adapters import adapter_names, adapters_hash, check_unmerged, own_tensors, without_wrapper
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
-from weft.errors import PartError
+from weft.errors import PartError, WeftError
 from weft.namers import OWN as OWN_LABELS
 from weft.namers import TransformersNamer, load_transformers_namer
-from weft.parts import ENCODERS, LABELS, LANGUAGE_MODEL, WEIGHTS, resolve, resolve_named
+from weft.originals import changed, changed_encoder_tensor
+from weft.parts import ENCODERS, LABELS, LANGUAGE_MODEL, WEIGHTS, ResolvedPart, resolve, resolve_named
 from weft.processing import FILE as PROCESSOR
 from weft.processing import WeftProcessor
 from weft.text_encoders import OWN, LanguageModelEncoder, TextEncoder, load_text_encoder
@@ -39,24 +45,32 @@ def save_checkpoint(
     weights_dtype: torch.dtype | None = None,
     push_to_hub: bool = False,
     repo_id: str | None = None,
+    checked: bool = False,
     **hub: Any,
 ) -> None:
     """Write a woven model; see ``WeftModel.save_pretrained``.
 
+    Args:
+        checked: its parts are known to be what their files hold (:func:`check_parts`), and are not read through again.
+
     Raises:
-        PartError: a frozen part has no id by which it could be found again, and ``merge`` is off.
+        PartError: a frozen part has no id by which it could be found again, or has changed, and ``merge`` is off.
+        WeftError: adapters are where they can't be kept.
     """
     if not merge:
         name_parts(model)
+        if not checked:
+            check_parts(model)
+    _check_adapters(model)
     folder.mkdir(parents=True, exist_ok=True)
+    config = copy.deepcopy(model.config)
+    language_model = without_wrapper(model.language_model)
     if merge:
-        model.language_model.save_pretrained(folder / LANGUAGE_MODEL)
-        for name in model.encoders:
-            model.encoder(name).save_pretrained(folder / ENCODERS / name)
-        for name, namer in model.namers.items():
-            cast(TransformersNamer, namer).save_pretrained(folder / LABELS / name)
+        _save_parts(model, folder)
+        _name_merged(model, config, folder)
+    config.adapters = save_adapters(language_model, folder / ADAPTERS)
     if model.processor is not None:
-        model.processor.parts = {"language_model": model.config.language_model}
+        model.processor.parts = {"language_model": config.language_model}
         eyes = [(name, one) for name, one in model.encoders.items() if isinstance(one, VisionEncoder)]
         if eyes:
             weave, encoder = eyes[0]
@@ -65,16 +79,111 @@ def save_checkpoint(
         if merge:
             model.processor.tokenizer.save_pretrained(folder / LANGUAGE_MODEL)
     model.generation_config.save_pretrained(folder)
-    model.config.architectures = [type(model).__name__]
-    dtype = weights_dtype or next(model.weaves.parameters()).dtype
-    model.config.dtype = dtype
-    model.config.save_pretrained(folder)
-    learned = {f"weaves.{name}": tensor.to(dtype).contiguous() for name, tensor in model.weaves.state_dict().items()}
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(learned, partial, metadata={"format": "pt"})
-    partial.replace(folder / WEIGHTS)
+    config.architectures = [type(model).__name__]
+    config.dtype = weights_dtype or language_model.dtype
+    config.save_pretrained(folder)
+    learned = {
+        f"weaves.{name}": tensor.to(weights_dtype).contiguous() for name, tensor in model.weaves.state_dict().items()
+    }
+    unfinished = folder / f".{WEIGHTS}.partial"
+    save_file(learned, unfinished, metadata={"format": "pt"})
+    unfinished.replace(folder / WEIGHTS)
     if push_to_hub:
         upload(folder, repo_id or folder.name, **hub)
+
+
+def _save_parts(model: WeftModel, folder: Path) -> None:
+    """Write the frozen parts, the language model without its adapters."""
+    language_model = without_wrapper(model.language_model)
+    kept = language_model._hf_peft_config_loaded
+    language_model._hf_peft_config_loaded = False  # with which transformers writes nothing but adapters
+    try:
+        language_model.save_pretrained(folder / LANGUAGE_MODEL, state_dict=own_tensors(language_model))
+    finally:
+        language_model._hf_peft_config_loaded = kept
+    for name in model.encoders:
+        model.encoder(name).save_pretrained(folder / ENCODERS / name)
+    for name, namer in model.namers.items():
+        cast(TransformersNamer, namer).save_pretrained(folder / LABELS / name)
+
+
+def _name_merged(model: WeftModel, config: WeftConfig, folder: Path) -> None:
+    """Name the language model of a merged folder: one that is no longer what its name says has none but its hash."""
+    try:
+        name_parts(model)
+        config.language_model = dict(model.config.language_model)
+        if not changed(without_wrapper(model.language_model), _source(model)):
+            return
+    except PartError:
+        pass
+    sha256 = ResolvedPart("", folder / LANGUAGE_MODEL).sha256
+    config.language_model = {"id": "", "sha256": sha256}
+    for fields in config.weaves.values():
+        if fields["encoder"].get("id") == OWN:
+            fields["encoder"] = {"id": OWN, "sha256": sha256}
+
+
+def check_parts(model: WeftModel) -> None:
+    """Refuse frozen parts that have changed since they were loaded: a weave that only names them would get others back.
+
+    Raises:
+        PartError: one has; the message names the first tensor or setting that differs.
+    """
+    language_model, folder = without_wrapper(model.language_model), _source(model)
+    if what := changed(language_model, folder):
+        raise PartError(
+            f"The language model is no longer the one in {folder} ({what} differs), and what is saved would only name "
+            "it; save with merge=True, or undo the change."
+        )
+    for name, fields in model.config.weaves.items():
+        encoder = model.encoder(name)
+        if isinstance(encoder, LanguageModelEncoder):
+            continue
+        with suppress(PartError):  # what came from a merged folder may be nowhere else
+            _check_part(
+                encoder,
+                f"encoder of the weave {name!r}",
+                partial(_encoder, folder, name, WeaveConfig(**fields), encoder.id),
+            )
+    for name, namer in model.namers.items():
+        with suppress(PartError):
+            again = partial(load_transformers_namer, resolve(cast(TransformersNamer, namer).id))
+            _check_part(namer, f"labels of the weave {name!r}", again)
+
+
+def _check_part(part: Any, what: str, again: Callable[[], Any]) -> None:
+    """Refuse an encoder, or labels, that have changed."""
+    where = resolve(part.id).path
+    if name := changed_encoder_tensor(part.model.state_dict(), where, lambda: again().model.state_dict()):
+        raise WeftError(
+            f"The {what} is no longer the one in {where} ({name} differs), and what is saved would only name it; save "
+            "with merge=True, or undo the change."
+        )
+
+
+def _source(model: WeftModel) -> Path:
+    """The folder that a language model was loaded from.
+
+    Raises:
+        PartError: it can't be found.
+    """
+    where = model.language_model.name_or_path
+    return Path(where) if where and Path(where).is_dir() else resolve(model.config.language_model["id"]).path
+
+
+def _check_adapters(model: WeftModel) -> None:
+    """Refuse adapters that could not be kept.
+
+    Raises:
+        WeftError: there are some outside the language model, or folded into it.
+    """
+    for name, module in model.named_children():
+        if name != "language_model" and adapter_names(module):
+            raise WeftError(
+                f"There are adapters in {name}, which a saved model has no place for; call merge_and_unload() of "
+                "PEFT's model, or give target_modules that are in the language model alone."
+            )
+    check_unmerged(without_wrapper(model.language_model))
 
 
 def upload(
@@ -96,7 +205,9 @@ def load_checkpoint(
     cls: type[WeftModel],
     source: str | Path,
     *,
-    language_model: PreTrainedModel | None = None,
+    language_model: PreTrainedModel | str | Path | None = None,
+    encoders: Mapping[str, VisionEncoder | TextEncoder | str | Path] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     config: Any = None,
     dtype: torch.dtype | str | None = None,
     **kwargs: Any,
@@ -119,27 +230,78 @@ def load_checkpoint(
         )
     for name in ("trust_remote_code", "adapter_kwargs", "_from_auto", "_commit_hash", "revision", "use_safetensors"):
         kwargs.pop(name, None)
-    if dtype in (None, "auto"):
-        dtype = config.dtype or torch.float32
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    if language_model is None:
-        path = resolve_named(folder / LANGUAGE_MODEL, config.language_model, "language model").path
-        language_model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **kwargs)
+    wanted = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+    wanted = None if wanted == "auto" else wanted
+    if isinstance(language_model, PreTrainedModel):
+        _check_given(language_model, folder, config)
+    else:
+        part = _language_model(folder, config, language_model)
+        kind = wanted or config.dtype or torch.float32
+        language_model = AutoModelForCausalLM.from_pretrained(part.path, dtype=kind, **kwargs)
+        config.language_model = {**config.language_model, "id": part.id}
+    load_adapters(language_model, folder / ADAPTERS, config.adapters)
     own = [name for name, fields in config.weaves.items() if fields["encoder"].get("id") == OWN]
-    encoders = {
-        name: _encoder(folder, name, WeaveConfig(**fields)) for name, fields in config.weaves.items() if name not in own
+    known = {
+        name: _encoder(folder, name, WeaveConfig(**fields), (encoders or {}).get(name))
+        for name, fields in config.weaves.items()
+        if name not in own
     }
+    for name, one in known.items():
+        config.weaves[name]["encoder"] = {"id": one.id, "sha256": one.sha256}
     namers = {name: _namer(folder, name, one) for name, one in _named_apart(config)}
-    model = cls(config, language_model, encoders, namers, learned_weaves(folder, config, dtype))
+    model = cls(config, language_model, known, namers, learned_weaves(folder, config, wanted))
     if (folder / PROCESSOR).is_file():
-        eyes = next((one for one in encoders.values() if isinstance(one, VisionEncoder)), None)
-        model.processor = WeftProcessor.from_pretrained(folder, encoder=eyes)
+        eyes = next((one for one in known.values() if isinstance(one, VisionEncoder)), None)
+        tokenizer = tokenizer or _tokenizer(language_model.name_or_path)
+        model.processor = WeftProcessor.from_pretrained(folder, encoder=eyes, tokenizer=tokenizer)
     for name in own:
         model.encoders[name] = own_encoder(model, model.weave(name).config.layers)
     for name in model.weaves:
         if model.processor is not None:
             model.processor.use(model.encoder(name))
     return model.eval()
+
+
+def _language_model(folder: Path, config: WeftConfig, given: str | Path | None) -> ResolvedPart:
+    """The language model of a saved model, from where it is said to be, or where somebody says that it is."""
+    merged, named = folder / LANGUAGE_MODEL, config.language_model
+    if given is not None:
+        return resolve_named(None, {**named, "id": str(given)}, "language model", folder)
+    where = Path(named.get("id", ""))
+    if where.is_absolute() and not where.is_dir() and not merged.is_dir():
+        raise PartError(
+            f"The language model is no longer in {where}; say where it is: from_pretrained(..., "
+            "language_model=FOLDER)."
+        )
+    part = resolve_named(merged, named, "language model", folder)
+    return part if part.id or not part.known_sha256 else ResolvedPart(str(merged.absolute()), merged, part.sha256)
+
+
+def _check_given(language_model: PreTrainedModel, folder: Path, config: WeftConfig) -> None:
+    """Refuse a loaded language model that was loaded from other files than those that the weave was trained on.
+
+    Raises:
+        PartError: it was, or has another geometry.
+    """
+    where, sha256 = Path(language_model.name_or_path or ""), config.language_model.get("sha256")
+    own, trained = (one.get_text_config(decoder=True) for one in (language_model.config, config))
+    geometry = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
+    unlike = [name for name in geometry if getattr(own, name, None) != getattr(trained, name, None)]
+    merged = folder / LANGUAGE_MODEL
+    if not unlike and where.is_dir() and sha256 and not (merged.is_dir() and where.samefile(merged)):
+        part = resolve(where)
+        unlike = ["sha256"] if part.sha256 != sha256 else []
+        config.language_model = {"id": part.id, "sha256": sha256}
+    if unlike:
+        raise PartError(
+            f"The language model that was given is not the one this weave was trained on ({unlike[0]} differs); give "
+            f"that one ({config.language_model.get('id') or 'it has no name'}), or train the weave anew."
+        )
+
+
+def _tokenizer(folder: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer in a language model's folder, if there is one."""
+    return AutoTokenizer.from_pretrained(folder) if (Path(folder) / "tokenizer_config.json").is_file() else None
 
 
 def load_weaves(model: WeftModel, source: str | Path) -> None:
@@ -159,6 +321,11 @@ def load_weaves(model: WeftModel, source: str | Path) -> None:
             f"The weaves of {source} were trained on another language model "
             f"({config.language_model.get('id')}, not {model.config.language_model.get('id')})."
         )
+    if config.adapters and config.adapters["hash"] != adapters_hash(without_wrapper(model.language_model)):
+        raise PartError(
+            f"The weaves of {source} were trained together with adapters in the language model, which this model has "
+            "not; load that model by itself."
+        )
     dtype = next(model.weaves.parameters()).dtype
     learned = learned_weaves(folder, config, dtype)
     for name, fields in config.weaves.items():
@@ -172,8 +339,9 @@ def load_weaves(model: WeftModel, source: str | Path) -> None:
     model.eval()
 
 
-def learned_weaves(folder: Path, config: Any, dtype: torch.dtype) -> dict[str, Weave]:
-    """The weaves of a saved model, by their names; in the type in which they were saved they stay where they lie.
+def learned_weaves(folder: Path, config: Any, dtype: torch.dtype | None) -> dict[str, Weave]:
+    """The weaves of a saved model, by their names; in the type in which they were saved (None) they stay where they
+    lie.
 
     Raises:
         PartError: the weights are not what the configuration describes.
@@ -241,9 +409,19 @@ def own_encoder(
     return LanguageModelEncoder(model.language_model, decoder, layers, tokenizer, sha256=sha256)
 
 
-def _encoder(folder: Path, name: str, config: WeaveConfig) -> VisionEncoder | TextEncoder:
-    """The encoder of a saved weave, from its part."""
-    part = resolve_named(folder / ENCODERS / name, config.encoder, f"encoder of the weave {name!r}")
+def _encoder(
+    folder: Path, name: str, config: WeaveConfig, given: VisionEncoder | TextEncoder | str | Path | None = None
+) -> VisionEncoder | TextEncoder:
+    """The encoder of a saved weave, from its part, or from where somebody says that it is."""
+    what = f"encoder of the weave {name!r}"
+    if isinstance(given, (VisionEncoder, TextEncoder)):
+        if given.sha256 != config.encoder.get("sha256"):
+            raise PartError(f"The {what} that was given is not the one this weave was trained on.")
+        return given
+    if given is None:
+        part = resolve_named(folder / ENCODERS / name, config.encoder, what, folder)
+    else:
+        part = resolve_named(None, {**config.encoder, "id": str(given)}, what, folder)
     return load_text_encoder(part) if config.reads == "texts" else load_vision_encoder(part)
 
 
@@ -255,7 +433,7 @@ def _named_apart(config: WeftConfig) -> list[tuple[str, WeaveConfig]]:
 
 def _namer(folder: Path, name: str, config: WeaveConfig) -> TransformersNamer:
     """What names pictures for a saved weave, from its part."""
-    part = resolve_named(folder / LABELS / name, config.labels, f"labels of the weave {name!r}")
+    part = resolve_named(folder / LABELS / name, config.labels, f"labels of the weave {name!r}", folder)
     return load_transformers_namer(part)
 
 

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from weft.adapters import without_wrapper
 from weft.catalog import file_sha256
 from weft.checkpoint import own_encoder
 from weft.config import WeftConfig
@@ -148,6 +149,7 @@ def weave(
         language_model = AutoModelForCausalLM.from_pretrained(part.path, dtype=dtype or torch.float32)
         language_model.weft_part = {"id": part.id, "sha256": part.sha256}
     if not isinstance(language_model, WeftModel):
+        language_model = without_wrapper(language_model)
         stands_on = WeftConfig(language_model.config, dict(getattr(language_model, "weft_part", {})))
         language_model = WeftModel(stands_on, language_model)
     if tokenizer is None:

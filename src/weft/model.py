@@ -23,6 +23,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from weft.adapter_mixin import AdapterMixin
+from weft.adapters import adapter_names, freeze, without_wrapper
 from weft.batch import BatchMemory, arrange
 from weft.checkpoint import load_checkpoint, load_weaves, save_checkpoint, upload
 from weft.config import WeftConfig
@@ -51,7 +53,7 @@ _arrange = torch.compiler.disable(arrange)
 """Laying out a batch is bookkeeping on values, which a compiler would only trip over."""
 
 
-class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
+class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
     """A language model that can look at what its weaves have read.
 
     Made by :func:`weave` or ``from_pretrained``. Called without a memory it is the language model, bit for bit; so are
@@ -59,7 +61,8 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     Args:
         config: what it stands on.
-        language_model: the language model; it is frozen, and otherwise left as it is.
+        language_model: the language model; it is frozen, but for adapters that want to learn, and otherwise left as
+            it is.
         encoders: the frozen encoder of each weave, by the weave's name.
         namers: for weaves whose pictures are named by a model apart from the encoder, that model.
         weaves: what has been learned, by the same names; what is missing is made anew.
@@ -79,7 +82,9 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         weaves: Mapping[str, Weave] | None = None,
     ) -> None:
         super().__init__(config)
-        self.language_model = language_model.requires_grad_(False).eval()
+        self.language_model = language_model = without_wrapper(language_model).eval()
+        if not adapter_names(language_model):  # of adapters PEFT has said what learns
+            freeze(language_model)
         self.encoders = nn.ModuleDict(encoders or {})
         self.namers = nn.ModuleDict(dict(namers or {}))
         self.weaves = nn.ModuleDict()
@@ -534,13 +539,19 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
     # Saving and loading
 
     def save_pretrained(self, save_directory: str | Path, *, merge: bool = False, **kwargs: Any) -> None:
-        """Write what was learned: ``model.safetensors``, ``config.json`` which names the parts, and the processor.
+        """Write what was learned: ``model.safetensors``, the language model's adapters (``adapters/``, as PEFT writes
+        them), ``config.json`` which names the parts, and the processor.
 
         Args:
             save_directory: folder to write to.
             merge: write the frozen parts beside it as well, so that the folder needs nothing else.
-            **kwargs: ``weights_dtype`` to write the weave in another floating-point type, ``push_to_hub`` and its
-                arguments, as in transformers.
+            **kwargs: ``weights_dtype`` to write the weave in another floating-point type, in which all is loaded then,
+                ``push_to_hub`` and its arguments, as in transformers.
+
+        Raises:
+            PartError: a frozen part has no name by which it could be found again, or has changed since it was loaded
+                (trained, folded with an adapter, resized, rounded), and ``merge`` is off.
+            WeftError: an adapter is where it can't be kept.
         """
         save_checkpoint(self, Path(save_directory), merge=merge, **kwargs)
 
@@ -566,8 +577,12 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         Args:
             pretrained_model_name_or_path: what :meth:`save_pretrained` wrote.
             *args: nothing; for compatibility.
-            **kwargs: ``language_model`` (an already loaded one to use), ``dtype``, ``device_map`` and what else the
+            **kwargs: ``language_model`` (its folder, where it has been moved, or a loaded one), ``encoders`` (the same
+                for those of weaves, by name), ``tokenizer`` (a loaded one), ``dtype``, ``device_map`` and what else the
                 language model's ``from_pretrained`` takes.
+
+        Raises:
+            PartError: the folder is not a woven model, or a part is not the one that the weave was trained on.
         """
         return load_checkpoint(cls, pretrained_model_name_or_path, **kwargs)
 
