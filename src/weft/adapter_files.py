@@ -54,8 +54,9 @@ def save_adapters(language_model: nn.Module, folder: Path) -> dict[str, Any]:
         }
         save_file(held, target / WEIGHTS, metadata={"format": "pt"})
         config.save_pretrained(str(target))
-    held = {"active": active_adapters(language_model), "hash": adapters_hash(language_model)}
-    return {"names": names, **held} if names else {}
+    if not names:
+        return {}
+    return {"names": names, "active": active_adapters(language_model), "hash": adapters_hash(language_model)}
 
 
 def load_adapters(language_model: nn.Module, folder: Path, kept: Mapping[str, Any]) -> None:

@@ -262,5 +262,5 @@ def _names(layer: Any) -> list[str]:
     own = getattr(layer, "_adapters", None)
     if own is not None:
         return sorted(own)
-    held = (getattr(layer, name, None) for name in layer.adapter_layer_names)
+    held = (getattr(layer, name, ()) for name in layer.adapter_layer_names)
     return list(dict.fromkeys(key for one in held if hasattr(one, "keys") for key in one))

@@ -230,16 +230,16 @@ def load_checkpoint(
         )
     for name in ("trust_remote_code", "adapter_kwargs", "_from_auto", "_commit_hash", "revision", "use_safetensors"):
         kwargs.pop(name, None)
-    wanted = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
-    wanted = None if wanted == "auto" else wanted
-    if isinstance(language_model, PreTrainedModel):
-        _check_given(language_model, folder, config)
-    else:
+    wanted: torch.dtype | None = None if dtype == "auto" else getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    if language_model is None or isinstance(language_model, (str, Path)):
         part = _language_model(folder, config, language_model)
         kind = wanted or config.dtype or torch.float32
-        language_model = AutoModelForCausalLM.from_pretrained(part.path, dtype=kind, **kwargs)
+        loaded = AutoModelForCausalLM.from_pretrained(part.path, dtype=kind, **kwargs)
         config.language_model = {**config.language_model, "id": part.id}
-    load_adapters(language_model, folder / ADAPTERS, config.adapters)
+    else:
+        loaded = without_wrapper(language_model)
+        _check_given(loaded, folder, config)
+    load_adapters(loaded, folder / ADAPTERS, config.adapters)
     own = [name for name, fields in config.weaves.items() if fields["encoder"].get("id") == OWN]
     known = {
         name: _encoder(folder, name, WeaveConfig(**fields), (encoders or {}).get(name))
@@ -249,10 +249,10 @@ def load_checkpoint(
     for name, one in known.items():
         config.weaves[name]["encoder"] = {"id": one.id, "sha256": one.sha256}
     namers = {name: _namer(folder, name, one) for name, one in _named_apart(config)}
-    model = cls(config, language_model, known, namers, learned_weaves(folder, config, wanted))
+    model = cls(config, loaded, known, namers, learned_weaves(folder, config, wanted))
     if (folder / PROCESSOR).is_file():
         eyes = next((one for one in known.values() if isinstance(one, VisionEncoder)), None)
-        tokenizer = tokenizer or _tokenizer(language_model.name_or_path)
+        tokenizer = tokenizer or _tokenizer(loaded.name_or_path)
         model.processor = WeftProcessor.from_pretrained(folder, encoder=eyes, tokenizer=tokenizer)
     for name in own:
         model.encoders[name] = own_encoder(model, model.weave(name).config.layers)
@@ -270,8 +270,7 @@ def _language_model(folder: Path, config: WeftConfig, given: str | Path | None) 
     where = Path(named.get("id", ""))
     if where.is_absolute() and not where.is_dir() and not merged.is_dir():
         raise PartError(
-            f"The language model is no longer in {where}; say where it is: from_pretrained(..., "
-            "language_model=FOLDER)."
+            f"The language model is no longer in {where}; say where it is: from_pretrained(..., language_model=FOLDER)."
         )
     part = resolve_named(merged, named, "language model", folder)
     return part if part.id or not part.known_sha256 else ResolvedPart(str(merged.absolute()), merged, part.sha256)
