@@ -7,9 +7,7 @@ A merged folder carries the frozen parts as well, each in a folder of its own (`
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,13 +18,14 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from weft.adapter_files import ADAPTERS, load_adapters, save_adapters
-from weft.adapters import adapter_names, adapters_hash, check_unmerged, own_tensors, without_wrapper
+from weft.adapters import adapters_hash, own_tensors, without_wrapper
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
-from weft.errors import PartError, WeftError
+from weft.errors import PartError
 from weft.namers import OWN as OWN_LABELS
 from weft.namers import TransformersNamer, load_transformers_namer
-from weft.originals import changed, changed_encoder_tensor
+from weft.originals import changed
+from weft.part_checks import check_adapters, check_parts, source_of
 from weft.parts import ENCODERS, LABELS, LANGUAGE_MODEL, WEIGHTS, ResolvedPart, resolve, resolve_named
 from weft.processing import FILE as PROCESSOR
 from weft.processing import WeftProcessor
@@ -61,7 +60,7 @@ def save_checkpoint(
         name_parts(model)
         if not checked:
             check_parts(model)
-    _check_adapters(model)
+    check_adapters(model)
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.config)
     language_model = without_wrapper(model.language_model)
@@ -112,7 +111,7 @@ def _name_merged(model: WeftModel, config: WeftConfig, folder: Path) -> None:
     try:
         name_parts(model)
         config.language_model = dict(model.config.language_model)
-        if not changed(without_wrapper(model.language_model), _source(model)):
+        if not changed(without_wrapper(model.language_model), source_of(model)):
             return
     except PartError:
         pass
@@ -121,69 +120,6 @@ def _name_merged(model: WeftModel, config: WeftConfig, folder: Path) -> None:
     for fields in config.weaves.values():
         if fields["encoder"].get("id") == OWN:
             fields["encoder"] = {"id": OWN, "sha256": sha256}
-
-
-def check_parts(model: WeftModel) -> None:
-    """Refuse frozen parts that have changed since they were loaded: a weave that only names them would get others back.
-
-    Raises:
-        PartError: one has; the message names the first tensor or setting that differs.
-    """
-    language_model, folder = without_wrapper(model.language_model), _source(model)
-    if what := changed(language_model, folder):
-        raise PartError(
-            f"The language model is no longer the one in {folder} ({what} differs), and what is saved would only name "
-            "it; save with merge=True, or undo the change."
-        )
-    for name, fields in model.config.weaves.items():
-        encoder = model.encoder(name)
-        if isinstance(encoder, LanguageModelEncoder):
-            continue
-        with suppress(PartError):  # what came from a merged folder may be nowhere else
-            _check_part(
-                encoder,
-                f"encoder of the weave {name!r}",
-                partial(_encoder, folder, name, WeaveConfig(**fields), encoder.id),
-            )
-    for name, namer in model.namers.items():
-        with suppress(PartError):
-            again = partial(load_transformers_namer, resolve(cast(TransformersNamer, namer).id))
-            _check_part(namer, f"labels of the weave {name!r}", again)
-
-
-def _check_part(part: Any, what: str, again: Callable[[], Any]) -> None:
-    """Refuse an encoder, or labels, that have changed."""
-    where = resolve(part.id).path
-    if name := changed_encoder_tensor(part.model.state_dict(), where, lambda: again().model.state_dict()):
-        raise WeftError(
-            f"The {what} is no longer the one in {where} ({name} differs), and what is saved would only name it; save "
-            "with merge=True, or undo the change."
-        )
-
-
-def _source(model: WeftModel) -> Path:
-    """The folder that a language model was loaded from.
-
-    Raises:
-        PartError: it can't be found.
-    """
-    where = model.language_model.name_or_path
-    return Path(where) if where and Path(where).is_dir() else resolve(model.config.language_model["id"]).path
-
-
-def _check_adapters(model: WeftModel) -> None:
-    """Refuse adapters that could not be kept.
-
-    Raises:
-        WeftError: there are some outside the language model, or folded into it.
-    """
-    for name, module in model.named_children():
-        if name != "language_model" and adapter_names(module):
-            raise WeftError(
-                f"There are adapters in {name}, which a saved model has no place for; call merge_and_unload() of "
-                "PEFT's model, or give target_modules that are in the language model alone."
-            )
-    check_unmerged(without_wrapper(model.language_model))
 
 
 def upload(

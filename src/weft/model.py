@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from weft.adapter_mixin import AdapterMixin
-from weft.adapters import adapter_names, freeze, without_wrapper
+from weft.adapters import adapter_names, adapters_hash, freeze, without_wrapper
 from weft.batch import BatchMemory, arrange
 from weft.checkpoint import load_checkpoint, load_weaves, save_checkpoint, upload
 from weft.config import WeftConfig
@@ -44,6 +44,7 @@ from weft.plain import PlainDecoder, state_of
 from weft.processing import WeftProcessor
 from weft.static import StaticDecoding, decode_two, empty_memory, keep_compiled, say_not_compiled
 from weft.tasks import Tasks
+from weft.text_encoders import OWN as OWN_READER
 from weft.text_encoders import TextEncoder
 from weft.weaving import Reads, Weave, WeaveConfig, decoder_layers
 
@@ -95,7 +96,7 @@ class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
         self.plain = PlainDecoder(self)
         self.static: StaticDecoding | None = None
         self.memory_cache = MemoryCache()
-        self._reader_keys: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._reader_keys: dict[str, tuple[tuple[int | str, ...], str]] = {}
         for name, fields in config.weaves.items():
             self._attach((weaves or {}).get(name) or Weave(name, WeaveConfig(**fields)))
 
@@ -327,13 +328,14 @@ class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
 
     def reader_key(self, weave: str) -> str:
         """A name for all that decides what a weave reads from a picture or a text: what it has learned, its encoder."""
-        parameters = list(self.weave(weave).parameters())
-        state = state_of(parameters)
+        parameters, encoder = list(self.weave(weave).parameters()), self.encoder(weave)
+        adapters = adapters_hash(without_wrapper(self.language_model)) if encoder.id == OWN_READER else ""
+        state: tuple[int | str, ...] = (*state_of(parameters), adapters)
         known = self._reader_keys.get(weave)
         if known is None or known[0] != state:
-            encoder = self.encoder(weave)
             own = next(encoder.parameters(), parameters[0])
             parts = [encoder.id, encoder.sha256, repr(getattr(encoder, "reads", "")), str(own.dtype)]
+            parts += [adapters] if adapters else []
             namer = self.namer(weave)
             parts += [] if namer is None else [namer.id, namer.sha256]
             self._reader_keys[weave] = known = state, content_hash(self.weave(weave).fingerprint(), *parts)

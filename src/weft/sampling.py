@@ -56,7 +56,7 @@ def sample(
         columns = torch.arange(column, column + tokens.shape[1])
         last = torch.arange(1, len(tokens) + 1, device=device) * tokens.shape[1] - 1
         with model.looking_at([] if memory is None else [memory], columns), narrowed(language_model, last, words):
-            return language_model(input_ids=tokens, past_key_values=cache, use_cache=True).logits[0]
+            return language_model(input_ids=tokens, cache=cache, use_cache=True).logits[0]
 
     def placed(held: Sequence[Sequence[tuple[int, int]]]) -> BatchMemory | None:
         return None if read is None else model.place(read, Placement.of(held))
