@@ -13,6 +13,7 @@ from torch import nn
 from weft.adapters import (
     DEFAULT,
     active_adapters,
+    adapted_modules,
     adapter_config,
     adapter_names,
     adapter_tensors,
@@ -101,13 +102,19 @@ def put_adapter(language_model: nn.Module, source: str | Path, name: str = DEFAU
     folder = resolve(source).path
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise PartError(f"{source} holds no adapter: it needs {CONFIG} and {WEIGHTS}, as PEFT writes them.")
-    tensors = {_name_in(language_model, key): tensor for key, tensor in load_file(folder / WEIGHTS).items()}
+    stored = load_file(folder / WEIGHTS)
+    tensors = {_name_in(language_model, key): tensor for key, tensor in stored.items()}
+    around = any(key.removeprefix(_WRAPPED) not in tensors for key in stored)
     unfit = PartError(f"The adapter in {source} was made for another model than this language model.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of several adapters in one model, which is what is wanted
             config = peft.PeftConfig.from_pretrained(str(folder))
-            peft.inject_adapter_in_model(config, language_model, name, low_cpu_mem_usage=True)
+            # Of one that was made on the woven model, the tensors say where it belongs: its names are not those here.
+            places = {"state_dict": tensors} if around else {}
+            peft.inject_adapter_in_model(config, language_model, name, low_cpu_mem_usage=True, **places)
+            if around:
+                config.target_modules = set(adapted_modules(language_model, name))
             found = peft.set_peft_model_state_dict(language_model, tensors, name, low_cpu_mem_usage=True)
     except (KeyError, RuntimeError, ValueError) as error:
         raise unfit from error

@@ -48,10 +48,14 @@ def active_adapters(language_model: nn.Module) -> list[str]:
     Raises:
         WeftError: in some layers they have, and in others not.
     """
-    says = {() if layer.disable_adapters else tuple(layer.active_adapters) for layer in _tuners(language_model)}
-    if len(says) > 1:
+    layers = list(_tuners(language_model))
+    active = list(dict.fromkeys(name for layer in layers for name in layer.active_adapters if name in _names(layer)))
+    uneven = any(
+        set(active) & set(_names(layer)) != set(layer.active_adapters) & set(_names(layer)) for layer in layers
+    )
+    if uneven or len({layer.disable_adapters for layer in layers}) > 1:
         raise WeftError("Some layers of the language model use an adapter that others do not; set one for all of them.")
-    return list(next(iter(says), ()))
+    return [] if any(layer.disable_adapters for layer in layers) else active
 
 
 def adapter_parameters(language_model: nn.Module) -> dict[str, nn.Parameter]:
@@ -194,6 +198,15 @@ def put_new_adapter(language_model: nn.Module, config: Any, name: str = DEFAULT)
     except ValueError as error:
         says = " ".join(str(error).split())
         raise WeftError(f"The language model can't have this adapter: {says}") from None
+
+
+def adapted_modules(language_model: nn.Module, name: str) -> list[str]:
+    """The names of the modules that an adapter changes."""
+    return [
+        key
+        for key, module in language_model.named_modules()
+        if isinstance(module, _tuner_layer()) and name in _names(module)
+    ]
 
 
 def freeze(language_model: nn.Module) -> None:
