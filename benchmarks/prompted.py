@@ -25,6 +25,7 @@ from weft.data import Batch
 from weft.fastpath import Vocabulary, own_attention
 from weft.fusion import Connector
 from weft.model import WeftModel
+from weft.narrow_head import head_of
 from weft.weaving import WeaveConfig
 
 
@@ -128,7 +129,9 @@ class Prompted:
             states = self.language_model.base_model(**inputs).last_hidden_state
         predicting = states.flatten(0, 1)[batch.predicting].to(self.head.weight.dtype)
         if vocabulary is not None:
-            return vocabulary.losses(predicting, batch.targets, self.head, label_smoothing).sum()
+            words = vocabulary.draw(predicting.device)
+            logits = F.linear(predicting, *head_of(self.head, words)).float()
+            return vocabulary.losses(logits, batch.targets, label_smoothing).sum()
         logits = self.head(predicting).float()
         return F.cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=label_smoothing)
 

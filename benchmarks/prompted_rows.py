@@ -64,11 +64,11 @@ class TextsInPrompt:
         files = [*listed(feed.recipe.data), *listed(feed.recipe.dev or [])]
         asked = {one.where: one.question for file in files for one in load_examples(file)}
         self.rows = {
-            row: replace(
+            (row.where, row.answers): replace(
                 row, prompt=tuple(bare_prompt(feed.processor, [p.text for p in row.passages], asked[row.where]))
             )
             for row in (*feed.rows, *feed.dev_rows)
         }
 
     def __call__(self, rows: Sequence[Row], epoch: int | None) -> tuple[list[Row], None]:
-        return [self.rows[row] for row in rows], None
+        return [self.rows[row.where, row.answers] for row in rows], None

@@ -1,12 +1,14 @@
-"""A woven model's language model in parts: its body, for whoever has a head of their own, as TRL has; what PEFT has
-wrapped; what its cache holds."""
+"""A woven model's language model in parts: its body, for whoever has a head of their own, as TRL has; what its cache
+holds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import Cache, PreTrainedModel
+from transformers import Cache
+
+from weft.adapters import without_wrapper
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -36,12 +38,7 @@ class Body(nn.Module):
         """
         (model,) = self._used
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
-        return model.through(unadapted(model.language_model).base_model, inputs)
-
-
-def unadapted(language_model: Any) -> PreTrainedModel:
-    """A language model as transformers knows it: of one that PEFT has wrapped, what is inside."""
-    return language_model.get_base_model() if hasattr(language_model, "get_base_model") else language_model
+        return model.through(without_wrapper(model.language_model).base_model, inputs)
 
 
 def counted(cache: Cache) -> int | None:

@@ -6,6 +6,7 @@ A merged folder carries the frozen parts as well, each in a folder of its own (`
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,15 +15,19 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from weft.adapter_files import ADAPTERS, load_adapters, save_adapters
+from weft.adapters import adapters_hash, own_tensors, without_wrapper
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import PartError, WeftError
 from weft.language_models import load_language_model
 from weft.namers import OWN as OWN_LABELS
 from weft.namers import TransformersNamer, load_transformers_namer
-from weft.parts import ENCODERS, LABELS, LANGUAGE_MODEL, WEIGHTS, resolve, resolve_named
+from weft.originals import changed
+from weft.part_checks import check_adapters, check_parts, source_of
+from weft.parts import ENCODERS, LABELS, LANGUAGE_MODEL, WEIGHTS, ResolvedPart, resolve, resolve_named
 from weft.processing import FILE as PROCESSOR
 from weft.processing import WeftProcessor
 from weft.text_encoders import OWN, LanguageModelEncoder, TextEncoder, load_text_encoder
@@ -45,24 +50,32 @@ def save_checkpoint(
     weights_dtype: torch.dtype | None = None,
     push_to_hub: bool = False,
     repo_id: str | None = None,
+    checked: bool = False,
     **hub: Any,
 ) -> None:
     """Write a woven model; see ``WeftModel.save_pretrained``.
 
+    Args:
+        checked: its parts are known to be what their files hold (:func:`check_parts`), and are not read through again.
+
     Raises:
-        PartError: a frozen part has no id by which it could be found again, and ``merge`` is off.
+        PartError: a frozen part has no id by which it could be found again, or has changed, and ``merge`` is off.
+        WeftError: adapters are where they can't be kept.
     """
     if not merge:
         name_parts(model)
+        if not checked:
+            check_parts(model)
+    check_adapters(model)
     folder.mkdir(parents=True, exist_ok=True)
+    config = copy.deepcopy(model.config)
+    language_model = without_wrapper(model.language_model)
     if merge:
-        model.language_model.save_pretrained(folder / LANGUAGE_MODEL)
-        for name in model.encoders:
-            model.encoder(name).save_pretrained(folder / ENCODERS / name)
-        for name, namer in model.namers.items():
-            cast(TransformersNamer, namer).save_pretrained(folder / LABELS / name)
+        _save_parts(model, folder)
+        _name_merged(model, config, folder)
+    config.adapters = save_adapters(language_model, folder / ADAPTERS)
     if model.processor is not None:
-        model.processor.parts = {"language_model": model.config.language_model}
+        model.processor.parts = {"language_model": config.language_model}
         eyes = [(name, one) for name, one in model.encoders.items() if isinstance(one, VisionEncoder)]
         if eyes:
             weave, encoder = eyes[0]
@@ -71,21 +84,51 @@ def save_checkpoint(
         if merge:
             model.processor.tokenizer.save_pretrained(folder / LANGUAGE_MODEL)
     model.generation_config.save_pretrained(folder)
-    model.config.architectures = [type(model).__name__]
-    dtype = weights_dtype or next(model.weaves.parameters()).dtype
-    model.config.dtype = dtype
-    model.config.save_pretrained(folder)
+    config.architectures = [type(model).__name__]
+    config.dtype = weights_dtype or language_model.dtype
+    config.save_pretrained(folder)
     learned = {f"weaves.{name}": tensor for name, tensor in model.weaves.state_dict().items()}
     if state_dict is not None:
         if not learned.keys() <= state_dict.keys():
             raise WeftError(f"state_dict lacks {min(learned.keys() - state_dict.keys())}; give the whole model's.")
         learned = {name: state_dict[name] for name in learned}
-    learned = {name: tensor.to(dtype).contiguous() for name, tensor in learned.items()}
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(learned, partial, metadata={"format": "pt"})
-    partial.replace(folder / WEIGHTS)
+    learned = {name: tensor.to(weights_dtype).contiguous() for name, tensor in learned.items()}
+    unfinished = folder / f".{WEIGHTS}.partial"
+    save_file(learned, unfinished, metadata={"format": "pt"})
+    unfinished.replace(folder / WEIGHTS)
     if push_to_hub:
         upload(folder, repo_id or folder.name, **hub)
+
+
+def _save_parts(model: WeftModel, folder: Path) -> None:
+    """Write the frozen parts, the language model without its adapters."""
+    language_model = without_wrapper(model.language_model)
+    kept = language_model._hf_peft_config_loaded
+    language_model._hf_peft_config_loaded = False  # with which transformers writes nothing but adapters
+    try:
+        language_model.save_pretrained(folder / LANGUAGE_MODEL, state_dict=own_tensors(language_model))
+    finally:
+        language_model._hf_peft_config_loaded = kept
+    for name in model.encoders:
+        model.encoder(name).save_pretrained(folder / ENCODERS / name)
+    for name, namer in model.namers.items():
+        cast(TransformersNamer, namer).save_pretrained(folder / LABELS / name)
+
+
+def _name_merged(model: WeftModel, config: WeftConfig, folder: Path) -> None:
+    """Name the language model of a merged folder: one that is no longer what its name says has none but its hash."""
+    try:
+        name_parts(model)
+        config.language_model = dict(model.config.language_model)
+        if not changed(without_wrapper(model.language_model), source_of(model)):
+            return
+    except PartError:
+        pass
+    sha256 = ResolvedPart("", folder / LANGUAGE_MODEL).sha256
+    config.language_model = {"id": "", "sha256": sha256}
+    for fields in config.weaves.values():
+        if fields["encoder"].get("id") == OWN:
+            fields["encoder"] = {"id": OWN, "sha256": sha256}
 
 
 def upload(
@@ -107,7 +150,9 @@ def load_checkpoint(
     cls: type[WeftModel],
     source: str | Path,
     *,
-    language_model: PreTrainedModel | None = None,
+    language_model: PreTrainedModel | str | Path | None = None,
+    encoders: Mapping[str, VisionEncoder | TextEncoder | str | Path] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     config: Any = None,
     dtype: torch.dtype | str | None = None,
     **kwargs: Any,
@@ -130,27 +175,77 @@ def load_checkpoint(
         )
     for name in ("trust_remote_code", "adapter_kwargs", "_from_auto", "_commit_hash", "revision", "use_safetensors"):
         kwargs.pop(name, None)
-    if dtype in (None, "auto"):
-        dtype = config.dtype or torch.float32
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    if language_model is None:
-        path = resolve_named(folder / LANGUAGE_MODEL, config.language_model, "language model").path
-        language_model = load_language_model(path, dtype=dtype, **kwargs)
+    wanted: torch.dtype | None = None if dtype == "auto" else getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    if language_model is None or isinstance(language_model, (str, Path)):
+        part = _language_model(folder, config, language_model)
+        kind = wanted or config.dtype or torch.float32
+        loaded = load_language_model(part.path, dtype=kind, **kwargs)
+        config.language_model = {**config.language_model, "id": part.id}
+    else:
+        loaded = without_wrapper(language_model)
+        _check_given(loaded, folder, config)
+    load_adapters(loaded, folder / ADAPTERS, config.adapters)
     own = [name for name, fields in config.weaves.items() if fields["encoder"].get("id") == OWN]
-    encoders = {
-        name: _encoder(folder, name, WeaveConfig(**fields)) for name, fields in config.weaves.items() if name not in own
+    known = {
+        name: _encoder(folder, name, WeaveConfig(**fields), (encoders or {}).get(name))
+        for name, fields in config.weaves.items()
+        if name not in own
     }
+    for name, one in known.items():
+        config.weaves[name]["encoder"] = {"id": one.id, "sha256": one.sha256}
     namers = {name: _namer(folder, name, one) for name, one in _named_apart(config)}
-    model = cls(config, language_model, encoders, namers, learned_weaves(folder, config, dtype))
+    model = cls(config, loaded, known, namers, learned_weaves(folder, config, wanted))
     if (folder / PROCESSOR).is_file():
-        eyes = next((one for one in encoders.values() if isinstance(one, VisionEncoder)), None)
-        model.processor = WeftProcessor.from_pretrained(folder, encoder=eyes)
+        eyes = next((one for one in known.values() if isinstance(one, VisionEncoder)), None)
+        tokenizer = tokenizer or _tokenizer(loaded.name_or_path)
+        model.processor = WeftProcessor.from_pretrained(folder, encoder=eyes, tokenizer=tokenizer)
     for name in own:
         model.encoders[name] = own_encoder(model, model.weave(name).config.layers)
     for name in model.weaves:
         if model.processor is not None:
             model.processor.use(model.encoder(name))
     return model.eval()
+
+
+def _language_model(folder: Path, config: WeftConfig, given: str | Path | None) -> ResolvedPart:
+    """The language model of a saved model, from where it is said to be, or where somebody says that it is."""
+    merged, named = folder / LANGUAGE_MODEL, config.language_model
+    if given is not None:
+        return resolve_named(None, {**named, "id": str(given)}, "language model", folder)
+    where = Path(named.get("id", ""))
+    if where.is_absolute() and not where.is_dir() and not merged.is_dir():
+        raise PartError(
+            f"The language model is no longer in {where}; say where it is: from_pretrained(..., language_model=FOLDER)."
+        )
+    part = resolve_named(merged, named, "language model", folder)
+    return part if part.id or not part.known_sha256 else ResolvedPart(str(merged.absolute()), merged, part.sha256)
+
+
+def _check_given(language_model: PreTrainedModel, folder: Path, config: WeftConfig) -> None:
+    """Refuse a loaded language model that was loaded from other files than those that the weave was trained on.
+
+    Raises:
+        PartError: it was, or has another geometry.
+    """
+    where, sha256 = Path(language_model.name_or_path or ""), config.language_model.get("sha256")
+    own, trained = (one.get_text_config(decoder=True) for one in (language_model.config, config))
+    geometry = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
+    unlike = [name for name in geometry if getattr(own, name, None) != getattr(trained, name, None)]
+    merged = folder / LANGUAGE_MODEL
+    if not unlike and where.is_dir() and sha256 and not (merged.is_dir() and where.samefile(merged)):
+        part = resolve(where)
+        unlike = ["sha256"] if part.sha256 != sha256 else []
+        config.language_model = {"id": part.id, "sha256": sha256}
+    if unlike:
+        raise PartError(
+            f"The language model that was given is not the one this weave was trained on ({unlike[0]} differs); give "
+            f"that one ({config.language_model.get('id') or 'it has no name'}), or train the weave anew."
+        )
+
+
+def _tokenizer(folder: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer in a language model's folder, if there is one."""
+    return AutoTokenizer.from_pretrained(folder) if (Path(folder) / "tokenizer_config.json").is_file() else None
 
 
 def load_weaves(model: WeftModel, source: str | Path) -> None:
@@ -170,6 +265,11 @@ def load_weaves(model: WeftModel, source: str | Path) -> None:
             f"The weaves of {source} were trained on another language model "
             f"({config.language_model.get('id')}, not {model.config.language_model.get('id')})."
         )
+    if config.adapters and config.adapters["hash"] != adapters_hash(without_wrapper(model.language_model)):
+        raise PartError(
+            f"The weaves of {source} were trained together with adapters in the language model, which this model has "
+            "not; load that model by itself."
+        )
     dtype = next(model.weaves.parameters()).dtype
     learned = learned_weaves(folder, config, dtype)
     for name, fields in config.weaves.items():
@@ -183,8 +283,9 @@ def load_weaves(model: WeftModel, source: str | Path) -> None:
     model.eval()
 
 
-def learned_weaves(folder: Path, config: Any, dtype: torch.dtype) -> dict[str, Weave]:
-    """The weaves of a saved model, by their names; in the type in which they were saved they stay where they lie.
+def learned_weaves(folder: Path, config: Any, dtype: torch.dtype | None) -> dict[str, Weave]:
+    """The weaves of a saved model, by their names; in the type in which they were saved (None) they stay where they
+    lie.
 
     Raises:
         PartError: the weights are not what the configuration describes.
@@ -252,9 +353,19 @@ def own_encoder(
     return LanguageModelEncoder(model.language_model, decoder, layers, tokenizer, sha256=sha256)
 
 
-def _encoder(folder: Path, name: str, config: WeaveConfig) -> VisionEncoder | TextEncoder:
-    """The encoder of a saved weave, from its part."""
-    part = resolve_named(folder / ENCODERS / name, config.encoder, f"encoder of the weave {name!r}")
+def _encoder(
+    folder: Path, name: str, config: WeaveConfig, given: VisionEncoder | TextEncoder | str | Path | None = None
+) -> VisionEncoder | TextEncoder:
+    """The encoder of a saved weave, from its part, or from where somebody says that it is."""
+    what = f"encoder of the weave {name!r}"
+    if isinstance(given, (VisionEncoder, TextEncoder)):
+        if given.sha256 != config.encoder.get("sha256"):
+            raise PartError(f"The {what} that was given is not the one this weave was trained on.")
+        return given
+    if given is None:
+        part = resolve_named(folder / ENCODERS / name, config.encoder, what, folder)
+    else:
+        part = resolve_named(None, {**config.encoder, "id": str(given)}, what, folder)
     return load_text_encoder(part) if config.reads == "texts" else load_vision_encoder(part)
 
 
@@ -266,7 +377,7 @@ def _named_apart(config: WeftConfig) -> list[tuple[str, WeaveConfig]]:
 
 def _namer(folder: Path, name: str, config: WeaveConfig) -> TransformersNamer:
     """What names pictures for a saved weave, from its part."""
-    part = resolve_named(folder / LABELS / name, config.labels, f"labels of the weave {name!r}")
+    part = resolve_named(folder / LABELS / name, config.labels, f"labels of the weave {name!r}", folder)
     return load_transformers_namer(part)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -223,6 +224,10 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop after so many, with a checkpoint to resume from.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; again for more."),
+    ] = None,
 ) -> None:
     """Train a weave from a recipe; for several processes, `torchrun --nproc_per_node 2 -m weft train recipe.yaml`.
 
@@ -231,10 +236,15 @@ def train(
     `weft train recipes/photos.yaml`
 
     `weft train recipes/photos.yaml --resume --minutes 30`
+
+    `weft train recipes/photos.yaml --set epochs=1 --set weave.dropout=0.2 --set output=runs/short`
     """
+    from weft.run_folder import free_folder
     from weft.training import train as run
 
-    chosen = weft.load_recipe(recipe)
+    chosen = weft.load_recipe(recipe, settings or ())
+    if not resume:
+        chosen = replace(chosen, output=str(free_folder(Path(chosen.output))))
     run(chosen, resume=resume, minutes=minutes)
     best = Path(chosen.output) / "best"
     typer.echo(str(best if best.is_dir() else chosen.output))

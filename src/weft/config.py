@@ -14,6 +14,8 @@ class WeftConfig(PreTrainedConfig):
         text_config: the language model's own configuration.
         language_model: the frozen language model: ``{"id": ..., "sha256": ...}``.
         weaves: for each weave, by name, the fields of a :class:`~weft.weaving.WeaveConfig`.
+        adapters: the adapters that were in the language model: their ``names``, which of them are ``active``, and a
+            ``hash`` of what they hold; empty where there were none.
     """
 
     model_type = "weft"
@@ -24,12 +26,14 @@ class WeftConfig(PreTrainedConfig):
         text_config: PreTrainedConfig | dict[str, Any] | None = None,
         language_model: dict[str, str] | None = None,
         weaves: dict[str, dict[str, Any]] | None = None,
+        adapters: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
             text_config = AutoConfig.for_model(**text_config)
         self.text_config = text_config
         self.language_model = language_model or {}
+        self.adapters = adapters or {}
         weaves = weaves or {}
         order = kwargs.pop("order", None) or list(weaves)  # JSON is written with its keys sorted
         self.weaves = {name: weaves[name] for name in order}
@@ -44,6 +48,8 @@ class WeftConfig(PreTrainedConfig):
         """As plain values for JSON; the folder a language model was loaded from is nobody else's business."""
         fields = super().to_dict()
         fields["order"] = list(self.weaves)
+        if not self.adapters:
+            del fields["adapters"]
         if isinstance(fields.get("text_config"), dict):
             fields["text_config"].pop("_name_or_path", None)
         return fields

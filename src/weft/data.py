@@ -1,14 +1,15 @@
-"""Training data: JSONL of chat messages, turned into rows of tokens that know which of them are to be learned.
+"""Training data: conversations, turned into rows of tokens that know which of them are to be learned.
 
-:func:`load_examples` reads and checks a file; :func:`rows_of` tokenizes its conversations. Rows that share pictures and
-prompt (the captions of one picture) become one :class:`Row`, in which each answer sees the prompt and itself, so the
-prompt is computed once. :func:`plan_epoch` puts rows of like length together, :func:`collate` makes tensors of them.
+:func:`examples_of` reads and checks a data set; :func:`rows_of` tokenizes its conversations. Rows that share pictures
+and prompt (the captions of one picture) become one :class:`Row`, in which each answer sees the prompt and itself, so
+the prompt is computed once. :func:`plan_epoch` puts rows of like length together, :func:`collate` makes tensors of
+them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +20,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from weft.conversation_forms import as_messages
 from weft.errors import DataError
-from weft.passages import Piece
+from weft.given_pictures import GivenPictures
 from weft.processing import WeftProcessor
 from weft.rendering import Messages, question_of, words
 from weft.text_encoders import TextEncoder
+from weft.training_rows import Row, RowFile, RowPassage
 
 
 @dataclass(frozen=True)
@@ -75,43 +78,92 @@ class Example:
         return question_of(self.messages)
 
 
-def load_examples(path: str | Path) -> list[Example]:
-    """Read a JSONL file of conversations.
+def load_examples(
+    source: str | Path | Iterable[Mapping[str, Any]], pictures: GivenPictures | None = None
+) -> list[Example]:
+    """Read a file of conversations, or take them as they are given; arguments and errors as for :func:`examples_of`."""
+    return list(examples_of(source, pictures))
+
+
+def examples_of(
+    source: str | Path | Iterable[Mapping[str, Any]],
+    pictures: GivenPictures | None = None,
+    chosen: Container[int] | None = None,
+) -> Iterator[Example]:
+    """The conversations of a data set, one after the other, in any of the forms of :mod:`weft.conversation_forms`.
+
+    Args:
+        source: a JSONL file, a JSON file of one list, or the rows themselves: dicts in a list, a ``datasets.Dataset``.
+        pictures: where its pictures are put that are no files.
+        chosen: numbers of the conversations that are wanted, counted from zero; None for all.
 
     Raises:
         DataError: the file is missing or empty, a line is not what it should be, a picture is missing, or the
             assistant says nothing; file and line are named.
     """
-    path = Path(path)
+    pictures, found = pictures or GivenPictures(), False
+    for number, (fields, where, folder) in enumerate(_rows_in(source)):
+        found = True
+        if chosen is None or number in chosen:
+            yield _example(fields, where, folder, pictures)
+    if not found:
+        raise DataError(f"{_called(source)} holds no examples; it needs one JSON object with 'messages' a line.")
+
+
+def count_examples(source: str | Path | Iterable[Mapping[str, Any]]) -> int:
+    """How many conversations a data set has; they are not looked at."""
+    return sum(1 for _ in _rows_in(source, parse=False))
+
+
+def _called(source: Any) -> str:
+    return str(source) if isinstance(source, (str, Path)) else "the data"
+
+
+def _rows_in(source: Any, parse: bool = True) -> Iterator[tuple[Any, str, Path]]:
+    """Each row of a data set, what to call it, and the folder from which its paths lead."""
+    if not isinstance(source, (str, Path)):
+        yield from ((fields, f"row {number} of the data", Path()) for number, fields in enumerate(source))
+        return
+    path = Path(source)
     if not path.is_file():
         raise DataError(f"{path} is not a file; give a JSONL file of chat messages.")
     with path.open(encoding="utf-8") as lines:
-        examples = [
-            _example(line, f"{path}:{number}", path.parent) for number, line in enumerate(lines, 1) if line.strip()
-        ]
-    if not examples:
-        raise DataError(f"{path} holds no examples; it needs one JSON object with 'messages' a line.")
-    return examples
+        if path.suffix == ".json" and lines.read(80).lstrip().startswith("["):
+            yield from _listed(path)
+            return
+        lines.seek(0)
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _parsed(line, f"{path}:{number}") if parse else None, f"{path}:{number}", path.parent
 
 
-def _example(line: str, where: str, folder: Path) -> Example:
+def _listed(path: Path) -> Iterator[tuple[Any, str, Path]]:
+    """The objects of a JSON file that holds one list."""
     try:
-        fields = json.loads(line)
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: not JSON ({error.msg}, line {error.lineno}).") from None
+    yield from ((fields, f"{path}, object {number}", path.parent) for number, fields in enumerate(rows, 1))
+
+
+def _parsed(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON ({error.msg}); each line is one object with 'messages'.") from None
-    messages = fields.get("messages") if isinstance(fields, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(m, dict) and _is_message(m) for m in messages):
+
+
+def _example(fields: Any, where: str, folder: Path, pictures: GivenPictures) -> Example:
+    if isinstance(fields, Example):
+        return fields
+    if not isinstance(fields, Mapping):
         raise DataError(f"{where}: 'messages' must be a list of objects with 'role' and 'content'.")
+    messages = as_messages(fields, where)
     for part in _parts(messages):
-        if part.get("type") not in ("text", "image", "document"):
-            raise DataError(f"{where}: a part is of type {part.get('type')!r}; use 'text', 'image' or 'document'.")
         if part["type"] == "document" and not str(part.get("text") or "").strip():
             raise DataError(f"{where}: a document is empty; put its words under 'text'.")
         if part["type"] == "image":
-            picture = folder / str(part.get("image", ""))
-            if not picture.is_file():
-                raise DataError(f"{where}: the picture {picture} doesn't exist; paths are relative to the data file.")
-            part["image"] = str(picture)
+            part["image"] = pictures.file(part["image"], folder, where)
             exchanged = part.get("names", {})
             if not isinstance(exchanged, dict) or not all(
                 isinstance(one, (str, type(None))) for one in exchanged.values()
@@ -123,14 +175,6 @@ def _example(line: str, where: str, folder: Path) -> Example:
     if not messages or messages[-1]["role"] != "assistant" or not _says(messages[-1]):
         raise DataError(f"{where}: the assistant says nothing; the last message must be its answer.")
     return example
-
-
-def _is_message(message: Mapping[str, Any]) -> bool:
-    """Whether it has a role, and a content; one that calls tools needs no words."""
-    content = message.get("content")
-    if not isinstance(message.get("role"), str) or not isinstance(content, (str, list, type(None))):
-        return False
-    return "content" in message or bool(message.get("tool_calls"))
 
 
 def _says(message: Mapping[str, Any]) -> bool:
@@ -164,98 +208,42 @@ def _parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             yield from message["content"]
 
 
-@dataclass(frozen=True)
-class RowPassage:
-    """A passage that a row reads.
-
-    Attributes:
-        text: the passage.
-        column: the column from which on it may be seen.
-        supports: whether it is of a document that holds the answer.
-        question: the question in whose sight it is encoded; empty for one that serves all questions.
-    """
-
-    text: str
-    column: int
-    supports: bool
-    question: str = ""
-
-    @property
-    def piece(self) -> Piece:
-        """The passage as it is encoded."""
-        return Piece(self.text, question=self.question)
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """A prompt and the answers to it, as tokens.
-
-    Attributes:
-        prompt: tokens up to the first one to be learned.
-        answers: for each answer its tokens, and which of them are to be learned.
-        pictures: files of the pictures.
-        columns: the column from which on each picture may be seen.
-        where: file and line of the first example in it.
-        passages: those of its documents.
-        exchanged: for each picture the names that are exchanged, and for what; None for one that is left out.
-    """
-
-    prompt: tuple[int, ...]
-    answers: tuple[tuple[tuple[int, ...], tuple[bool, ...]], ...]
-    pictures: tuple[str, ...]
-    columns: tuple[int, ...]
-    where: str
-    passages: tuple[RowPassage, ...] = ()
-    exchanged: tuple[tuple[tuple[str, str | None], ...], ...] = ()
-
-    def __len__(self) -> int:
-        """Tokens that are computed: of an answer's last token nothing is asked."""
-        return len(self.prompt) + sum(len(tokens) - 1 for tokens, _ in self.answers)
-
-    @property
-    def learned(self) -> int:
-        """Tokens that are learned."""
-        return sum(sum(flags) for _, flags in self.answers)
-
-
 def rows_of(
-    examples: Sequence[Example],
+    examples: Iterable[Example],
     processor: WeftProcessor,
     *,
     share_prompts: bool = True,
     passages: int | None = None,
     careful: bool = False,
     arrange: Callable[[Messages], Messages] | None = None,
-) -> list[Row]:
+    folder: Path | None = None,
+) -> RowFile:
     """Tokenize conversations; those with the same pictures, documents and prompt share one row.
 
     Args:
-        examples: conversations.
+        examples: conversations, which are taken one after the other.
         processor: knows the chat template and the tokenizer.
         share_prompts: whether they do.
         passages: passages of a conversation's documents that are read, at most: the first ones; None for all.
         careful: whether passages are encoded in the sight of the conversation's question.
         arrange: puts pictures and documents where the weave that learns is to see them, as
             :func:`weft.responding.as_learned` does for a model; None for where they are.
+        folder: where the rows are kept while they are used; by default the folder for temporary files.
 
     Raises:
         DataError: the chat template rewrites earlier messages, so that an answer can't be found in the text.
     """
-    found: dict[Any, list[Any]] = {}
+    rows = RowFile(folder)
     for number, example in enumerate(examples):
         if arrange is not None:
             example = replace(example, messages=tuple(arrange(example.messages)))
         made = _tokenize(example, processor, example.question if careful else "")
         first = made.flags.index(True)
-        unshared = None if share_prompts else number
-        held = example.pictures, tuple(made.columns), made.passages[:passages], example.exchanged
-        key = (tuple(made.tokens[:first]), *held, unshared)
-        answers = found.setdefault(key, [example.where])
-        answers.append((tuple(made.tokens[first:]), tuple(made.flags[first:])))
-    return [
-        Row(prompt, tuple(answers), pictures, columns, where, read, exchanged)
-        for (prompt, pictures, columns, read, exchanged, _), (where, *answers) in found.items()
-    ]
+        answer = (tuple(made.tokens[first:]), tuple(made.flags[first:]))
+        held = (tuple(made.tokens[:first]), (answer,), example.pictures, tuple(made.columns), example.where)
+        row = Row(*held, made.passages[:passages], example.exchanged)
+        rows.add(row, "" if share_prompts else str(number))
+    return rows
 
 
 @dataclass(frozen=True)

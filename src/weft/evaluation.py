@@ -8,7 +8,7 @@ questions those of :mod:`weft.reading_metrics`. Conversations about documents go
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ documents of a conversation; answers about pictures."""
 
 def evaluate(
     model: WeftModel,
-    data: str | Path | Sequence[Example],
+    data: str | Path | Iterable[Any],
     *,
     task: EvaluatedTask = "caption",
     knowledge: KnowledgeBase | str | Path | None = None,
@@ -60,8 +60,9 @@ def evaluate(
 
     Args:
         model: the woven model.
-        data: JSONL of conversations, or examples that are loaded already. Of a caption or the title of a picture, all
-            conversations about that picture are taken together, and all their answers are right.
+        data: JSONL of conversations, or the conversations themselves: dicts in a list, a ``datasets.Dataset``. Of a
+            caption or the title of a picture, all conversations about that picture are taken together, and all their
+            answers are right.
         task: what is asked.
         knowledge: a knowledge base, or its folder, to look for documents in; by default they are in the messages.
         passages: passages to look up there.
@@ -95,7 +96,7 @@ def evaluate(
         raise DataError(f"The task {task} has no unanswerable questions; leave them out, or take the task answer.")
     if reliability and not unanswerable:
         raise DataError("A table of reliability needs unanswerable questions; give some.")
-    examples = load_examples(data) if isinstance(data, (str, Path)) else list(data)
+    examples = load_examples(data)
     say = {"limit": limit, "batch_size": batch_size, "beams": beams, "top_memory": top_memory, **options}
     target = None if output is None else Path(output)
     of_texts = task == "title" and any(one.documents and one.question == HEADLINE for one in examples)

@@ -1,9 +1,9 @@
 """The fast way through a frozen language model while training: only what depends on the weave is computed.
 
-Everything below the first fusion layer is frozen and comes from disk (:class:`UpperStack`), rows that share a prompt
-are computed as one, and the projection onto the vocabulary is restricted to the words of the training set and a sample
-of the others (:class:`Vocabulary`). :func:`losses_agree` holds this way against the plain one on a batch of the run, so
-a model whose forward does not take it is trained the plain way.
+Everything below the first layer that learns is frozen and comes from disk (:class:`UpperStack`), rows that share a
+prompt are computed as one, and the projection onto the vocabulary is restricted to the words of the training set and a
+sample of the others (:class:`Vocabulary`, :mod:`weft.narrow_head`). :func:`losses_agree` holds this way against the
+plain one on the longest rows of the run, so a model whose forward does not take it is trained the plain way.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from weft.weaving import decoder_layers
 
 OWN = "weft"
 """The name under which transformers knows the attention function of this module."""
+ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+"""How far two ways of computing the losses of the same targets may be apart, in the root of the mean square, as a share
+of the mean loss where that is above one."""
 
 
 @contextmanager
@@ -84,6 +87,7 @@ class UpperStack:
     def __init__(self, language_model: PreTrainedModel, first: int) -> None:
         self.language_model = language_model
         self.first = first
+        self._gives_tuples = False
         self.layers = decoder_layers(language_model)
         self.parent, self.name = next(
             (module, name)
@@ -95,11 +99,24 @@ class UpperStack:
     @torch.no_grad()
     def lower(self, batch: Batch) -> Float[Tensor, "B T H"]:
         """The hidden states in front of the first layer that is run."""
-        return states_before(self.language_model.base_model, [self.layers[self.first]], batch.inputs)[0]
+        if self.first == 0:
+            return states_before(self.language_model.base_model, [self.layers[0]], batch.inputs)[0]
+        given: list[Any] = []
+        hook = self.layers[0].register_forward_hook(lambda *called: given.append(called[-1]))
+        try:
+            states = states_before(self.language_model.base_model, [self.layers[self.first]], batch.inputs)
+        finally:
+            hook.remove()
+        self._gives_tuples = isinstance(given[-1], tuple)
+        return states[0]
 
     @contextmanager
     def starting_from(self, hidden: Float[Tensor, "B T H"]) -> Iterator[None]:
-        """Within it the language model begins at its first upper layer, with these hidden states."""
+        """Within it the language model begins at its first upper layer, with these hidden states.
+
+        The layers below are passed by, and each upper one keeps its place: families choose masks and rotary positions
+        by the number of a layer.
+        """
 
         def replace(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             if args:
@@ -107,12 +124,32 @@ class UpperStack:
             return args, {**kwargs, "hidden_states": hidden}
 
         hook = self.layers[self.first].register_forward_pre_hook(replace, with_kwargs=True, prepend=True)
-        setattr(self.parent, self.name, nn.ModuleList(self.layers[self.first :]))
+        passed = [_Passed(layer, self._gives_tuples) for layer in self.layers[: self.first]]
+        setattr(self.parent, self.name, nn.ModuleList([*passed, *self.layers[self.first :]]))
         try:
             yield
         finally:
             setattr(self.parent, self.name, self.layers)
             hook.remove()
+
+
+class _Passed(nn.Module):
+    """Stands in for a decoder layer that is not run: hands on what it is given, and is asked for the layer's own
+    settings."""
+
+    def __init__(self, layer: nn.Module, gives_tuples: bool) -> None:
+        super().__init__()
+        self._layer, self._gives_tuples = (layer,), gives_tuples  # a tuple hides it: its parameters are not asked for
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        return (hidden,) if self._gives_tuples else hidden
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_layer"][0], name)
 
 
 class HiddenStore:
@@ -175,36 +212,36 @@ class Vocabulary:
         rest = (~seen).nonzero()[:, 0]
         return cls(seen.nonzero()[:, 0], rest, min(sample, len(rest)))
 
-    def losses(
-        self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, " L"], head: nn.Linear, label_smoothing: float
-    ) -> Float[Tensor, " L"]:
-        """Cross-entropy of each target."""
-        device = hidden.device
+    def draw(self, device: torch.device) -> Int[Tensor, " W"]:
+        """The words of one step: those seen, and behind them a sample of the others."""
         drawn = self.rest[torch.randint(len(self.rest), (self.sample,))] if self.sample else self.rest[:0]
-        words = torch.cat([self.seen, drawn]).to(device)
-        logits = F.linear(hidden, *head_of(head, words)).float()
+        return torch.cat([self.seen, drawn]).to(device)
+
+    def losses(
+        self, logits: Float[Tensor, "L W"], targets: Int[Tensor, " L"], label_smoothing: float
+    ) -> Float[Tensor, " L"]:
+        """Cross-entropy of each target, from the logits of the words that :meth:`draw` gave."""
         if self.sample:
-            weight = torch.zeros(len(words), device=device)
+            weight = torch.zeros(logits.shape[-1], device=logits.device)
             weight[len(self.seen) :] = math.log(len(self.rest) / self.sample)
             logits = logits + weight
         return F.cross_entropy(logits, self._places(targets), reduction="none", label_smoothing=label_smoothing)
 
-    def losses_among_seen(
-        self, hidden: Float[Tensor, "L H"], targets: Int[Tensor, " L"], head: nn.Linear
-    ) -> Float[Tensor, " L"]:
+    def losses_among_seen(self, logits: Float[Tensor, "L S"], targets: Int[Tensor, " L"]) -> Float[Tensor, " L"]:
         """Cross-entropy of each target among the seen words alone, as :mod:`weft.sampling` draws them."""
-        logits = F.linear(hidden, *head_of(head, self.seen.to(hidden.device))).float()
         return F.cross_entropy(logits, self._places(targets), reduction="none")
 
     def _places(self, targets: Int[Tensor, " L"]) -> Int[Tensor, " L"]:
         return torch.searchsorted(self.seen.to(targets.device), targets)
 
 
-def head_of(head: nn.Linear, words: Int[Tensor, " W"]) -> tuple[Float[Tensor, "W H"], Float[Tensor, " W"] | None]:
-    """Weight and bias of a projection onto the vocabulary, for some of its words."""
-    return head.weight[words], None if head.bias is None else head.bias[words]
+def losses_agree(fast: Float[Tensor, " L"], plain: Float[Tensor, " L"], dtype: torch.dtype) -> bool:
+    """Whether two ways of computing the losses of some targets give the same but for rounding.
 
-
-def losses_agree(fast: float, plain: float, tolerance: float = 0.01) -> bool:
-    """Whether two ways of computing a loss give the same, up to rounding in bfloat16."""
-    return math.isfinite(fast) and abs(fast - plain) <= tolerance * max(1.0, abs(plain))
+    Args:
+        fast: one way.
+        plain: the other way.
+        dtype: the type in which they were computed.
+    """
+    distance = float((fast.float() - plain.float()).square().mean().sqrt())
+    return math.isfinite(distance) and distance <= ROUNDING[dtype] * max(1.0, float(plain.float().mean()))

@@ -7,14 +7,18 @@ passage, or picture and view, that the store lacks.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nlargest
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from weft.data import Batch, Example, Row, collate, load_examples, plan_epoch, rows_of
+from weft.data import Batch, Example, collate, count_examples, examples_of, plan_epoch, rows_of
 from weft.encoders import VisionEncoder
+from weft.errors import DataError
+from weft.given_pictures import GivenPictures
 from weft.memory import Memory, Name, Placement
 from weft.namers import CHANCES, LEAST_CHANCE, NamedPictures, Namer
 from weft.names import Doubt
@@ -26,14 +30,20 @@ from weft.rendering import Messages
 from weft.store import FeatureStore
 from weft.text_encoders import TextEncoder
 from weft.texts import TextFeatures
+from weft.training_rows import Row, RowFile, SomeRows
 
 PROBED = 4
-"""Rows on which a run tries its way through the language model before the first step."""
+"""Rows on which a run tries its way through the language model."""
 
 
 def store_folder(recipe: Recipe) -> Path:
     """Where features are kept: runs of another precision have a folder of their own."""
     return Path(recipe.features) if recipe.precision == "bf16" else Path(recipe.features) / recipe.precision
+
+
+def texts_folder(recipe: Recipe, adapters: str) -> Path:
+    """Where features of passages are kept that the language model encodes, by a name for what its adapters hold."""
+    return store_folder(recipe) / "texts" / adapters
 
 
 class Feed:
@@ -47,6 +57,9 @@ class Feed:
         namer: names what is seen in pictures; None for nobody.
         with_names: spells names out in a memory.
         arrange: puts pictures and documents where the weave is to see them; None for where they are.
+        data: conversations to learn, in place of the recipe's files: dicts in a list, a ``datasets.Dataset``.
+        dev: conversations to watch, likewise.
+        adapters: a name for what the adapters in the language model hold, where it encodes passages.
 
     Attributes:
         rows: the training set.
@@ -67,53 +80,68 @@ class Feed:
         namer: Namer | None = None,
         with_names: Callable[[Memory, Sequence[Sequence[Name]]], Memory] | None = None,
         arrange: Callable[[Messages], Messages] | None = None,
+        *,
+        data: Any = None,
+        dev: Any = None,
+        adapters: str = "",
     ) -> None:
         self.recipe, self.device, self.processor = recipe, device, processor
         self.with_names, self.doubt = with_names, Doubt(**recipe.doubt)
         self._arrange = arrange
         self.named: NamedPictures | None = None
         self.padding = processor.tokenizer.pad_token_id or 0
-        self.rows = self._rows(
-            [one for number, file in enumerate(listed(recipe.data)) for one in self._drawn(number, file)]
-        )
+        self.pictures = GivenPictures(Path(recipe.features) / "pictures", fetch=recipe.fetch_pictures)
+        files = listed(recipe.data) if data is None else [data]
+        drawn = (one for number, file in enumerate(files) for one in self._drawn(number, file))
+        self.rows = self._rows(drawn)
         if recipe.longest is not None:
-            self.rows = [row for row in self.rows if len(row) <= recipe.longest]
-        self.order = {row: index for index, row in enumerate(self.rows)}
-        files = listed(recipe.dev) if recipe.dev else []
-        self.dev_examples = [one for file in files for one in load_examples(file)[: recipe.evaluate_limit]]
+            self.rows.drop_longer(recipe.longest)
+        if not self.rows:
+            raise DataError("No row is left to learn from; give a greater 'longest', or more data.")
+        watched = (listed(recipe.dev) if recipe.dev else []) if dev is None else [dev]
+        self.dev_examples = [
+            one for file in watched for one in islice(examples_of(file, self.pictures), recipe.evaluate_limit)
+        ]
         self.dev_rows = self._rows(self.dev_examples)
         store = FeatureStore(store_folder(recipe))
         self.held: PictureFeatures | TextFeatures
         if isinstance(encoder, TextEncoder):
             dtype = next(encoder.model.parameters()).dtype
-            kept = FeatureStore(store.folder / "texts", dtype) if recipe.store_features else None
+            kept = FeatureStore(texts_folder(recipe, adapters), dtype) if recipe.store_features else None
             self.held = TextFeatures(encoder, kept)
         else:
             self.held = PictureFeatures(encoder, store)
             if namer is not None:
                 self.named = NamedPictures(namer, encoder, least=LEAST_CHANCE, most=CHANCES)
 
-    def _drawn(self, number: int, file: str) -> list[Example]:
+    def _drawn(self, number: int, file: Any) -> Iterable[Example]:
         """The conversations of a file that are used."""
-        examples, limit = load_examples(file), dict(enumerate(self.recipe.limits)).get(number)
-        if not limit or limit >= len(examples):
-            return examples
-        return random.Random(f"{self.recipe.seed} {number}").sample(examples, limit)
+        limit = dict(enumerate(self.recipe.limits)).get(number)
+        if not limit or limit >= (count := count_examples(file)):
+            return examples_of(file, self.pictures)
+        chosen = random.Random(f"{self.recipe.seed} {number}").sample(range(count), limit)
+        found = dict(zip(sorted(chosen), examples_of(file, self.pictures, set(chosen)), strict=True))
+        return [found[number] for number in chosen]
 
-    def _rows(self, examples: Sequence[Example]) -> list[Row]:
+    def _rows(self, examples: Iterable[Example]) -> RowFile:
         recipe = self.recipe
-        options: dict[str, Any] = {
-            "share_prompts": recipe.share_prompts,
-            "passages": recipe.passages,
-            "arrange": self._arrange,
-        }
-        return rows_of(examples, self.processor, careful=recipe.reading == "careful", **options)
+        options: dict[str, Any] = {"share_prompts": recipe.share_prompts, "passages": recipe.passages}
+        options |= {"careful": recipe.reading == "careful", "folder": Path(recipe.features), "arrange": self._arrange}
+        return rows_of(examples, self.processor, **options)
 
-    def plan(self, epoch: int) -> list[list[list[Row]]]:
+    @property
+    def probed(self) -> list[Row]:
+        """The longest rows, on which a run tries its way through the language model before the first step."""
+        held = [
+            (rows.length(number), rows, number) for rows in (self.rows, self.dev_rows) for number in range(len(rows))
+        ]
+        return [rows[number] for _, rows, number in nlargest(PROBED, held, key=lambda one: one[0])]
+
+    def plan(self, epoch: int) -> list[list[SomeRows]]:
         """The steps of an epoch, each in parts of rows of like length; a step mixes parts of different lengths."""
         size, parts = max(1, self.recipe.batch_size // self.recipe.accumulate), self.recipe.accumulate
-        plan = plan_epoch([_work(row) for row in self.rows], size, self.recipe.seed * 1000 + epoch)
-        batches = [[self.rows[index] for index in indices] for indices in plan]
+        work = [_work(self.rows.length(number), self.rows.read(number)) for number in range(len(self.rows))]
+        batches = [SomeRows(self.rows, numbers) for numbers in plan_epoch(work, size, self.recipe.seed * 1000 + epoch)]
         return [batches[start : start + parts] for start in range(0, len(batches), parts)]
 
     def batch(self, rows: Sequence[Row]) -> Batch:
@@ -150,7 +178,7 @@ class Feed:
         found = iter(self.named.of(chosen, (show(*one) for one in chosen), memory.features))
         names = []
         for row in rows:
-            chance = random.Random(f"{self.recipe.seed} {epoch} {self.order.get(row, row.where)}")
+            chance = random.Random(f"{self.recipe.seed} {epoch} {row.number}")
             doubt = Doubt() if epoch is None else self.doubt
             for exchanged in row.exchanged or ((),) * len(row.pictures):
                 names.append(doubt(next(found), dict(exchanged), chance))
@@ -158,7 +186,7 @@ class Feed:
 
     def _view(self, row: Row, epoch: int | None) -> View:
         views = self.recipe.views
-        return "plain" if epoch is None else views[(self.order[row] + epoch) % len(views)]
+        return "plain" if epoch is None else views[(row.number + epoch) % len(views)]
 
     def encode(self, reporter: Reporter) -> None:
         """Encode what the store lacks, pictures in every view that the run shows.
@@ -167,15 +195,15 @@ class Feed:
             PictureError: a file can't be read.
         """
         if isinstance(self.held, TextFeatures):
-            self.held.fill((p.piece for row in (*self.rows, *self.dev_rows) for p in row.passages), reporter)
+            rows = chain(self.rows, self.dev_rows)
+            self.held.fill((passage.piece for row in rows for passage in row.passages), reporter)
             return
         wanted = [(picture, view) for row in self.rows for picture in row.pictures for view in self.recipe.views]
-        wanted += [(picture, "plain") for row in (*self.rows[:PROBED], *self.dev_rows) for picture in row.pictures]
+        wanted += [(picture, "plain") for row in chain(self.probed, self.dev_rows) for picture in row.pictures]
         self.held.fill(wanted, reporter)
 
 
-def _work(row: Row) -> int:
+def _work(length: int, read: int) -> int:
     """What rows are sorted by, to be computed together: the length of the text, which costs most, and among texts of
     about one length the size of what they read."""
-    read = sum(len(passage.text) for passage in row.passages)
-    return len(row) // 8 * 1_000_000 + min(read, 999_999) if read else len(row)
+    return length // 8 * 1_000_000 + min(read, 999_999) if read else length

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from transformers import Cache, GenerationMixin
 
+from weft.adapters import without_wrapper
 from weft.batch import BatchMemory
-from weft.body import counted, unadapted
+from weft.body import counted
 from weft.errors import WeftError
 from weft.static import bucket, is_static
 
@@ -86,11 +87,11 @@ class ReadingGenerationMixin(GenerationMixin):
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         """What the language model takes, and memories."""
         others = {name: value for name, value in model_kwargs.items() if name != "memories"}
-        unadapted(cast("WeftModel", self).language_model)._validate_model_kwargs(others)
+        without_wrapper(cast("WeftModel", self).language_model)._validate_model_kwargs(others)
 
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Any:
         """Positions for a language model that is given any."""
-        language_model = unadapted(cast("WeftModel", self).language_model)
+        language_model = without_wrapper(cast("WeftModel", self).language_model)
         if "position_ids" not in inspect.signature(language_model.forward).parameters:
             return None
         return language_model._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)

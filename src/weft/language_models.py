@@ -106,7 +106,7 @@ _NOT_ALONE = (
 
 @torch.no_grad()
 def check_decoder(language_model: PreTrainedModel, layers: Sequence[int]) -> None:
-    """See to it that fusion layers can sit in front of some decoder layers, by letting two rows of three tokens through.
+    """See to it that fusion layers can sit in front of some decoder layers: two rows of three tokens go through.
 
     Args:
         language_model: the language model.

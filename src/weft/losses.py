@@ -19,6 +19,7 @@ from weft.fastpath import HiddenStore, Vocabulary, own_attention
 from weft.hooks import head_inputs
 from weft.memory import Memory, Placement
 from weft.model import WeftModel
+from weft.narrow_head import narrowed
 
 
 class StepLoss(nn.Module):
@@ -50,7 +51,24 @@ class StepLoss(nn.Module):
         weights: Sequence[float] | None = None,
         full: bool = False,
     ) -> Float[Tensor, ""]:
-        """The loss, summed over the batch's learned tokens.
+        """The loss, summed over the batch's learned tokens; arguments as for :meth:`each`."""
+        losses = self.each(batch, memory, placement, weights, full)
+        total = losses.sum() if weights is None else (losses * torch.tensor(weights, device=losses.device)).sum()
+        if torch.is_grad_enabled() and not (len(memory) and total.requires_grad):
+            # None of the rows holds anything: the weave learns nothing, but the step is taken, in every process.
+            learned = self.model.weave(self.weave).parameters()
+            total = total + 0 * torch.stack([parameter.sum() for parameter in learned]).sum()
+        return total
+
+    def each(
+        self,
+        batch: Batch,
+        memory: Memory,
+        placement: Placement,
+        weights: Sequence[float] | None = None,
+        full: bool = False,
+    ) -> Float[Tensor, " L"]:
+        """The loss of each of the batch's learned tokens.
 
         Args:
             batch: the rows.
@@ -67,19 +85,14 @@ class StepLoss(nn.Module):
         if self.hidden is None:
             states, losses = self._plainly(batch, placed, smoothing)
         else:
-            states = self._states(batch, placed, self.hidden, stored=weights is None)
-            losses = self._fast(states, batch, smoothing, seen=weights is not None, full=full)
+            words = None if self.vocabulary is None or full else self.vocabulary
+            states, losses = self._fast(batch, placed, self.hidden, words, smoothing, sampled=weights is not None)
         if placed is not None and copies:
             copying = _Copying.of(self.model, placed, states, batch)
             losses = copying.losses(losses, batch.targets) if self.hidden is not None else losses
             if self.citing and not full:
                 losses = losses + self.citing * copying.missed(batch.rows)
-        total = losses.sum() if weights is None else (losses * torch.tensor(weights, device=losses.device)).sum()
-        if torch.is_grad_enabled() and not total.requires_grad:
-            # None of the rows holds anything: nothing is learned, but the step is taken, in every process.
-            learned = self.model.weave(self.weave).parameters()
-            total = total + 0 * torch.stack([parameter.sum() for parameter in learned]).sum()
-        return total
+        return losses
 
     def _plainly(
         self, batch: Batch, placed: BatchMemory | None, smoothing: float
@@ -90,30 +103,38 @@ class StepLoss(nn.Module):
         logits = logits.flatten(0, 1)[batch.predicting].float()
         return given[-1], F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
 
-    def _states(
-        self, batch: Batch, placed: BatchMemory | None, hidden: HiddenStore, stored: bool
-    ) -> Float[Tensor, "B T H"]:
-        """Last hidden states by the fast way."""
-        lower = hidden.get(batch) if stored else hidden.stack.lower(batch)
+    def _fast(
+        self,
+        batch: Batch,
+        placed: BatchMemory | None,
+        hidden: HiddenStore,
+        vocabulary: Vocabulary | None,
+        smoothing: float,
+        *,
+        sampled: bool,
+    ) -> tuple[Float[Tensor, "B T H"], Float[Tensor, " L"]]:
+        """Last hidden states, and what the language model loses on each target, from stored hidden states; of rows of
+        sampled answers none are stored, and they are learned among the words that they were sampled from."""
+        lower = hidden.stack.lower(batch) if sampled else hidden.get(batch)
         columns = torch.arange(batch.input_ids.shape[1])
+        device, words = batch.input_ids.device, None
+        if vocabulary is not None:
+            words = vocabulary.seen.to(device) if sampled else vocabulary.draw(device)
         with (
             self.model.looking_at([] if placed is None else [placed], columns, batch.inputs),
-            hidden.stack.starting_from(lower.to(batch.input_ids.device)),
+            hidden.stack.starting_from(lower.to(device)),
             own_attention(self.model.language_model),
+            narrowed(self.model.language_model, batch.predicting, words) as head,
         ):
-            return self.model.language_model.base_model(**batch.inputs).last_hidden_state
-
-    def _fast(
-        self, states: Float[Tensor, "B T H"], batch: Batch, smoothing: float, *, seen: bool, full: bool
-    ) -> Float[Tensor, " L"]:
-        """What the language model loses on each target."""
-        predicting = states.flatten(0, 1)[batch.predicting].to(self.head.weight.dtype)
-        if self.vocabulary is None or full:
-            logits = self.head(predicting).float()
-            return F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
-        if seen:
-            return self.vocabulary.losses_among_seen(predicting, batch.targets, self.head)
-        return self.vocabulary.losses(predicting, batch.targets, self.head, smoothing)
+            logits = self.model.language_model(**batch.inputs).logits[0].float()
+        assert head.states is not None
+        if vocabulary is None:
+            losses = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
+        elif sampled:
+            losses = vocabulary.losses_among_seen(logits, batch.targets)
+        else:
+            losses = vocabulary.losses(logits, batch.targets, smoothing)
+        return head.states, losses
 
 
 @dataclass(frozen=True, eq=False)

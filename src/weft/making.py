@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from weft.adapters import without_wrapper
 from weft.catalog import file_sha256
 from weft.checkpoint import own_encoder
 from weft.config import WeftConfig
@@ -200,7 +201,7 @@ def _frozen(language_model: Any, dtype: torch.dtype | None) -> WeftModel:
         found = load_language_model(part.path, dtype=dtype or torch.float32)
         named = {"id": part.id, "sha256": part.sha256}
     else:
-        found = language_model_of(language_model)
+        found = language_model_of(without_wrapper(language_model))
     return WeftModel(WeftConfig(found.config, named), found)
 
 

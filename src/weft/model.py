@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import Cache, PreTrainedModel
 
+from weft.adapter_mixin import AdapterMixin
+from weft.adapters import adapter_names, adapters_hash, freeze, without_wrapper
 from weft.batch import BatchMemory, arrange
-from weft.body import Body, counted, unadapted
+from weft.body import Body, counted
 from weft.checkpoint import SAVING, load_checkpoint, load_weaves, save_checkpoint, upload
 from weft.config import WeftConfig
 from weft.control_tokens import encode_written
@@ -46,6 +48,7 @@ from weft.processing import WeftProcessor
 from weft.static import StaticDecoding, decode_two, empty_memory, keep_compiled, say_not_compiled
 from weft.switches import Switches
 from weft.tasks import Tasks
+from weft.text_encoders import OWN as OWN_READER
 from weft.text_encoders import TextEncoder
 from weft.weaving import Reads, Weave, WeaveConfig, decoder_layers
 
@@ -66,7 +69,7 @@ _arrange = torch.compiler.disable(arrange)
 """Laying out a batch is bookkeeping on values, which a compiler would only trip over."""
 
 
-class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
+class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
     """A language model that can look at what its weaves have read.
 
     Made by :func:`weave` or ``from_pretrained``. Called without a memory it is the language model, bit for bit; so are
@@ -74,7 +77,8 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     Args:
         config: what it stands on.
-        language_model: the language model; it is frozen, and otherwise left as it is.
+        language_model: the language model; it is frozen, but for adapters that want to learn, and otherwise left as
+            it is.
         encoders: the frozen encoder of each weave, by the weave's name.
         namers: for weaves whose pictures are named by a model apart from the encoder, that model.
         weaves: what has been learned, by the same names; what is missing is made anew.
@@ -94,7 +98,9 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         weaves: Mapping[str, Weave] | None = None,
     ) -> None:
         super().__init__(config)
-        self.language_model = language_model.requires_grad_(False).eval()
+        self.language_model = language_model = without_wrapper(language_model).eval()
+        if not adapter_names(language_model):  # of adapters PEFT has said what learns
+            freeze(language_model)
         self.encoders = nn.ModuleDict(encoders or {})
         self.namers = nn.ModuleDict(dict(namers or {}))
         self.weaves = nn.ModuleDict()
@@ -107,7 +113,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         self.plain = PlainDecoder(self)
         self.static: StaticDecoding | None = None
         self.memory_cache = MemoryCache()
-        self._reader_keys: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._reader_keys: dict[str, tuple[tuple[int | str, ...], str]] = {}
         for name, fields in config.weaves.items():
             self._attach((weaves or {}).get(name) or Weave(name, WeaveConfig(**fields)))
 
@@ -391,13 +397,14 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
 
     def reader_key(self, weave: str) -> str:
         """A name for all that decides what a weave reads from a picture or a text: what it has learned, its encoder."""
-        parameters = list(self.weave(weave).parameters())
-        state = state_of(parameters)
+        parameters, encoder = list(self.weave(weave).parameters()), self.encoder(weave)
+        adapters = adapters_hash(without_wrapper(self.language_model)) if encoder.id == OWN_READER else ""
+        state: tuple[int | str, ...] = (*state_of(parameters), adapters)
         known = self._reader_keys.get(weave)
         if known is None or known[0] != state:
-            encoder = self.encoder(weave)
             own = next(encoder.parameters(), parameters[0])
             parts = [encoder.id, encoder.sha256, repr(getattr(encoder, "reads", "")), str(own.dtype)]
+            parts += [adapters] if adapters else []
             namer = self.namer(weave)
             parts += [] if namer is None else [namer.id, namer.sha256]
             self._reader_keys[weave] = known = state, content_hash(self.weave(weave).fingerprint(), *parts)
@@ -667,7 +674,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
     @property
     def accepts_loss_kwargs(self) -> bool:
         """Whether the language model's loss takes the number of tokens over several batches, as trainers ask."""
-        inner = unadapted(self.language_model)
+        inner = without_wrapper(self.language_model)
         parameters = inspect.signature(inner.forward).parameters.values()
         takes_more = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
         return bool(getattr(inner, "accepts_loss_kwargs", takes_more))
@@ -748,19 +755,22 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         merge: bool = False,
         **options: Any,
     ) -> None:
-        """Write what was learned: ``model.safetensors``, ``config.json`` which names the parts, and the processor.
+        """Write what was learned: ``model.safetensors``, the language model's adapters (``adapters/``, as PEFT writes
+        them), ``config.json`` which names the parts, and the processor.
 
         Args:
             save_directory: folder to write to.
             is_main_process: whether this process writes; of several that train together only one does.
             state_dict: the model's tensors, where they are not at hand in the model itself, as when it is sharded.
             merge: write the frozen parts beside it as well, so that the folder needs nothing else.
-            **options: ``weights_dtype`` to write the weave in another floating-point type; ``push_to_hub``, with
-                ``repo_id``, ``private``, ``token`` and ``commit_message``, to put it on the Hub.
+            **options: ``weights_dtype`` to write the weave in another floating-point type, in which all is loaded
+                then; ``push_to_hub``, with ``repo_id``, ``private``, ``token`` and ``commit_message``, to put it on the Hub.
 
         Raises:
-            WeftError: there is no such option, nothing is woven in, or ``state_dict`` lacks what was learned.
-            PartError: a frozen part has no id by which it could be found again, and ``merge`` is off.
+            PartError: a frozen part has no name by which it could be found again, or has changed since it was loaded
+                (trained, folded with an adapter, resized, rounded), and ``merge`` is off.
+            WeftError: there is no such option, nothing is woven in, ``state_dict`` lacks what was learned, or an
+                adapter is where it can't be kept.
         """
         check_names(options, SAVING, "save_pretrained")
         if not self.weaves:
@@ -790,8 +800,12 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         Args:
             pretrained_model_name_or_path: what :meth:`save_pretrained` wrote.
             *args: nothing; for compatibility.
-            **kwargs: ``language_model`` (an already loaded one to use), ``dtype``, ``device_map`` and what else the
+            **kwargs: ``language_model`` (its folder, where it has been moved, or a loaded one), ``encoders`` (the same
+                for those of weaves, by name), ``tokenizer`` (a loaded one), ``dtype``, ``device_map`` and what else the
                 language model's ``from_pretrained`` takes.
+
+        Raises:
+            PartError: the folder is not a woven model, or a part is not the one that the weave was trained on.
         """
         return load_checkpoint(cls, pretrained_model_name_or_path, **kwargs)
 

@@ -8,7 +8,7 @@ steps the loss for which AdamW needs more than 100.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -20,18 +20,25 @@ Name = Literal["muon", "adamw"]
 BETAS = (0.9, 0.98)
 
 
-def make_optimizer(module: nn.Module, name: Name, *, rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """An optimizer for what a module learns; scales and positions are not decayed.
+def named(learned: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters of a module by their names, or those that are given so."""
+    return dict(learned.named_parameters() if isinstance(learned, nn.Module) else learned)
+
+
+def make_optimizer(
+    learned: nn.Module | Mapping[str, Tensor], name: Name, *, rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """An optimizer for what learns; scales and positions are not decayed.
 
     Args:
-        module: what learns.
+        learned: a module that learns, or parameters by name.
         name: ``"muon"`` or ``"adamw"``.
         rate: learning rate.
         weight_decay: of matrices.
     """
     matrices: list[Tensor] = []
     others: list[Tensor] = []
-    for key, parameter in module.named_parameters():
+    for key, parameter in named(learned).items():
         if parameter.requires_grad:
             table = key.endswith(("positions", "queries"))  # learned embeddings: no matrix that anything goes through
             (matrices if parameter.ndim == 2 and not table else others).append(parameter)

@@ -86,32 +86,37 @@ def resolve(part: str | Path, *, progress: Progress | None = None) -> ResolvedPa
     Raises:
         PartError: it can't be found or fetched, or isn't the right one.
     """
-    if Path(part).is_dir():
-        return ResolvedPart(str(part), Path(part))
+    if Path(part).is_dir():  # known by a path that is right from everywhere
+        return ResolvedPart(str(Path(part).absolute()), Path(part).absolute())
     if str(part) in PARTS:
         known = PARTS[str(part)]
         return ResolvedPart(known.id, locate(known.id) or install(known, progress or _say), known.file_sha256)
     return ResolvedPart(str(part), from_hub(str(part)))
 
 
-def resolve_named(merged: Path, named: dict[str, str], what: str) -> ResolvedPart:
+def resolve_named(merged: Path | None, named: dict[str, str], what: str, folder: Path | None = None) -> ResolvedPart:
     """The part that a weave stands on: beside its weights where they were merged, else wherever its id leads.
 
     Args:
-        merged: the folder it has where it was merged.
+        merged: the folder it has where it was merged; None to look nowhere but where its id leads.
         named: its ``id`` and ``sha256``.
         what: what to call it.
+        folder: the weave's folder, from which a relative path may lead as well.
 
     Raises:
         PartError: it can't be found, or what is found is not the one that the weave was trained on.
     """
-    if merged.is_dir():
+    if merged is not None and merged.is_dir():
         return ResolvedPart(named.get("id", ""), merged, named.get("sha256", ""))
-    part = resolve(named["id"])
-    if part.sha256 != named["sha256"]:
+    if not named.get("id"):
+        raise PartError(f"The {what} is not beside the weave, and has no name; copy the whole folder that was saved.")
+    places = [] if folder is None or Path(named["id"]).is_dir() else [folder / named["id"], folder.parent / named["id"]]
+    part = resolve(next((place for place in places if place.is_dir()), named["id"]))
+    if part.sha256 != named.get("sha256"):
         raise PartError(
             f"The {what} found for {named['id']!r} is not the one this weave was trained on (SHA-256 "
-            f"{part.sha256[:12]}..., expected {named['sha256'][:12]}...); fetch that one, or train the weave anew."
+            f"{part.sha256[:12]}..., expected {named.get('sha256', 'none')[:12]}...); fetch that one, or train the "
+            "weave anew."
         )
     return part
 

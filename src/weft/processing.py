@@ -303,6 +303,7 @@ class WeftProcessor(ProcessorMixin):
         *,
         encoder: VisionEncoder | None = None,
         text_encoder: TextEncoder | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         **_: Any,
     ) -> WeftProcessor:
         """Load what ``save_pretrained`` wrote, tokenizer and encoders from the parts that it names.
@@ -312,6 +313,7 @@ class WeftProcessor(ProcessorMixin):
             encoder: a vision encoder that is loaded already.
             text_encoder: a text encoder that is loaded already; one that is the language model itself comes with the
                 model only.
+            tokenizer: the tokenizer, if it is loaded already; by default that in the language model's folder.
         """
         folder = resolve(pretrained_model_name_or_path).path
         if not (folder / FILE).is_file():
@@ -319,9 +321,10 @@ class WeftProcessor(ProcessorMixin):
                 f"{folder} holds no processor: {FILE} is missing; give a folder that save_pretrained wrote."
             )
         fields = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        merged = folder / "language_model"
-        tokenizer_folder = merged if merged.is_dir() else resolve(fields["language_model"]["id"]).path
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+        if tokenizer is None:
+            merged = folder / "language_model"
+            tokenizer_folder = merged if merged.is_dir() else resolve(fields["language_model"]["id"]).path
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
         if encoder is None and "encoder" in fields:
             merged = folder / "encoders" / fields["weave"]
             encoder = load_vision_encoder(merged if merged.is_dir() else fields["encoder"]["id"])

@@ -58,11 +58,11 @@ def quick(folder: Path) -> Quick | None:
     text = config.get("text_config") or {}
     if not is_plain(text) or text["model_type"] != "llama":  # whose tokenizer transformers takes from its file as it is
         return None
-    if len(config.get("weaves", {})) != 1 or not isinstance(text["eos_token_id"], int):
+    if len(config.get("weaves", {})) != 1 or config.get("adapters") or not isinstance(text["eos_token_id"], int):
         return None
     if next(iter(config["weaves"].values())).get("labels", {}).get("id", OWN) != OWN:
         return None
-    part = resolve_named(folder / LANGUAGE_MODEL, config["language_model"], "language model").path
+    part = resolve_named(folder / LANGUAGE_MODEL, config["language_model"], "language model", folder).path
     needed = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", WEIGHTS)
     if not all((part / name).is_file() for name in needed) or not _generates_plainly(part, text["eos_token_id"]):
         return None
@@ -108,7 +108,7 @@ class Quick:
         self.tokenizer.no_truncation()
         self.template = template
         self.system_prompt = processor["system_prompt"]
-        encoder = resolve_named(folder / ENCODERS / name, fields["encoder"], f"encoder of the weave {name!r}")
+        encoder = resolve_named(folder / ENCODERS / name, fields["encoder"], f"encoder of the weave {name!r}", folder)
         self.encoder: VisionEncoder = load_vision_encoder(encoder)
         self.weave = Weave(name, WeaveConfig(**fields))
         learned = load_file(folder / WEIGHTS).items()

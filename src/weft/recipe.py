@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,23 @@ from typing import Any, Literal
 import yaml
 
 from weft.errors import RecipeError
+from weft.settings_check import checked, suggestion
+from weft.weaving import Initial, WeaveConfig
+
+_DERIVED = {"encoder", "hidden_size", "layered", "memory_size", "memory_tokens", "reads"}
+WEAVE: dict[str, Any] = {
+    **{name: kind for name, kind in typing.get_type_hints(WeaveConfig).items() if name not in _DERIVED},
+    "layers": list[int] | None,
+    "every": int | None,
+    "start": int | None,
+    "initial": Initial,
+    "labels": str | None,
+}
+"""What ``weave`` of a recipe may hold, each with its type."""
+LORA: dict[str, Any] = {"rank": int, "alpha": float, "target_modules": list[str] | str}
+"""What ``lora`` may hold."""
+TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+"""What ``trackers`` may hold, as Accelerate calls them."""
 
 
 @dataclass
@@ -20,7 +36,8 @@ class Recipe:
     """What a run of ``weft train`` does. Paths are relative to the recipe's own folder.
 
     Attributes:
-        data: JSONL of conversations to learn, or a list of such files.
+        data: JSONL of conversations to learn, or a list of such files, in any of the forms of
+            :mod:`weft.conversation_forms`.
         limits: for each file of ``data`` how many of its conversations are used, drawn by ``seed``; 0 for all.
         output: folder of the run: checkpoints, log, and the best weave.
         dev: JSONL of conversations to watch, or a list of such files; None for none.
@@ -29,6 +46,9 @@ class Recipe:
         text: ``"language-model"``, or part, folder or Hub id of a frozen encoder of texts.
         name: name of the weave.
         weave: arguments of :func:`weft.weave`: ``layers``, ``every``, ``start``, ``initial``, ``feed_forward``, ...
+        lora: a low-rank adapter in the language model that is learned together with the weave, and saved with it:
+            ``rank``, and perhaps ``alpha`` (the rank by default) and ``target_modules`` (by default what PEFT knows for
+            the family); None for none.
         initial_weights: a folder with a woven model to go on from, of whose ``weave`` settings only ``dropout`` can be
             changed, and ``labels`` and ``copy_width`` added; None to start anew.
         initial_connector: a folder with a woven model of whose weave of this name, on the same encoder and language
@@ -42,6 +62,7 @@ class Recipe:
         seed: decides order, dropout and the start of the weave.
         optimizer: ``"muon"``, which learns fastest, or ``"adamw"``; see :mod:`weft.optimizers`.
         epochs: times that each row is seen.
+        max_steps: steps of the run, whatever ``epochs`` says; None to go by that.
         batch_size: rows a step, over all processes; rows that share pictures and prompt count once.
         accumulate: parts in which a step is computed: each of rows of like length, and for less memory.
         learning_rate: at the top of the schedule, which rises linearly and falls as a cosine.
@@ -55,8 +76,9 @@ class Recipe:
         label_smoothing: share of each target spread over the vocabulary.
         average: decay a step of the running average of the weights, which is what is evaluated and kept; 0 for none.
         initial_share: share of ``initial_weights`` in the weights that are evaluated and kept, so that what was known
-            before is not forgotten (Wortsman et al. 2022); 0 for none.
-        precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in encoder and weave.
+            before is not forgotten (Wortsman et al. 2022); 0 for none. What was added to them since has no share.
+        precision: ``"bf16"`` or ``"fp32"``, of the frozen language model and of the products in encoder and weave;
+            ``"auto"``, the default, for the first where the machine has instructions for it.
         passages: passages of a conversation's documents that are read, at most; the first ones.
         reading: ``"once"``, each passage being encoded for all questions, or ``"careful"``, with the question of its
             conversation before it.
@@ -76,6 +98,8 @@ class Recipe:
             ``"rouge"`` (ROUGE-L) of greedy responses to conversations about documents.
         evaluate_limit: examples of ``dev`` that an evaluation looks at; None for all.
         patience: evaluations without a gain after which the run stops; None for never.
+        fetch_pictures: whether pictures that the data gives by web address are fetched, once each.
+        trackers: where figures go beside the log: ``tensorboard``, ``wandb`` and what else Accelerate knows.
     """
 
     data: str | list[str]
@@ -87,6 +111,7 @@ class Recipe:
     limits: list[int] = field(default_factory=list)
     name: str = "photos"
     weave: dict[str, Any] = field(default_factory=dict)
+    lora: dict[str, Any] | None = None
     initial_weights: str | None = None
     initial_connector: str | None = None
     system_prompt: str | None = None
@@ -96,6 +121,7 @@ class Recipe:
     seed: int = 0
     optimizer: Literal["muon", "adamw"] = "muon"
     epochs: float = 1.0
+    max_steps: int | None = None
     batch_size: int = 32
     accumulate: int = 1
     learning_rate: float = 1e-3
@@ -108,7 +134,7 @@ class Recipe:
     label_smoothing: float = 0.0
     average: float = 0.0
     initial_share: float = 0.0
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     passages: int = 16
     reading: Literal["once", "careful"] = "once"
     store_features: bool = True
@@ -122,11 +148,26 @@ class Recipe:
     metric: Literal["loss", "cider", "rouge"] = "loss"
     evaluate_limit: int | None = None
     patience: int | None = None
+    fetch_pictures: bool = False
+    trackers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 1), ("samples", 2), ("epochs", 0)):
             if getattr(self, name) < least:
                 raise RecipeError(f"{name}: {getattr(self, name)} is too small; give at least {least}.")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise RecipeError(f"max_steps: {self.max_steps} is too small; give at least 1.")
+        self.weave = checked(self.weave, WEAVE, "weave.")
+        if self.lora is not None:
+            self.lora = checked(self.lora, LORA, "lora.")
+            if (
+                "rank" not in self.lora
+                or min(value for value in self.lora.values() if isinstance(value, (int, float))) <= 0
+            ):
+                raise RecipeError(f"lora: {self.lora} needs a 'rank' of at least 1, and an 'alpha' above zero.")
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise RecipeError(f"trackers: unknown tracker {name!r}; {suggestion(name, TRACKERS)}")
         if not 0 <= self.initial_share < 1 or (self.initial_share and self.initial_weights is None):
             raise RecipeError(
                 f"initial_share: {self.initial_share} has to lie between 0 and 1, and is 0 without 'initial_weights'."
@@ -149,8 +190,13 @@ class Recipe:
             )
 
 
-def load_recipe(path: str | Path) -> Recipe:
+def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
+
+    Args:
+        path: the file.
+        settings: changes of single fields, each ``key=value``: the value in YAML, the key with a dot for a field of
+            ``weave`` and its like (``weave.dropout=0.1``).
 
     Raises:
         RecipeError: the file is missing or no YAML mapping, a key is unknown (the near one is suggested) or missing, or
@@ -165,7 +211,11 @@ def load_recipe(path: str | Path) -> Recipe:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict):
         raise RecipeError(f"{path} holds no mapping; a recipe has at least 'data' and 'output'.")
-    fields = _checked(fields, f"{path}: ")
+    fields = checked(fields, HINTS, f"{path}: ")
+    given = [name for name in fields if name in _PATHS]
+    for setting in settings:
+        key = _set(fields, setting)
+        given = [name for name in given if name != key]  # a path on the command line leads from where one is
     missing = [f.name for f in dataclasses.fields(Recipe) if f.name in ("data", "output") and f.name not in fields]
     if missing:
         raise RecipeError(f"{path}: {missing[0]!r} is missing.")
@@ -173,7 +223,23 @@ def load_recipe(path: str | Path) -> Recipe:
         recipe = Recipe(**fields)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from None
-    return _beside(recipe, path.parent)
+    return _beside(recipe, path.parent, given)
+
+
+def _set(fields: dict[str, Any], setting: str) -> str:
+    """Change a field; returns which."""
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise RecipeError(f"{setting!r} sets nothing; give key=value, such as epochs=3 or weave.dropout=0.1.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{setting!r}: the value is not YAML ({' '.join(str(error).split())}).") from None
+    name, dot, inner = key.strip().partition(".")
+    if dot:
+        value = {**(fields.get(name) or {}), inner: value}
+    fields |= checked({name: value}, HINTS, "")
+    return name
 
 
 def changed(recipe: Recipe, **changes: Any) -> Recipe:
@@ -182,24 +248,25 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
     Raises:
         RecipeError: a field is unknown (the near one is suggested), or a value is of another type.
     """
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in changes.items()}
-    return dataclasses.replace(recipe, **_checked(plain, ""))
+    plain = {name: _plain(value) for name, value in changes.items()}
+    return dataclasses.replace(recipe, **checked(plain, HINTS, ""))
 
 
-def _checked(fields: dict[Any, Any], where: str) -> dict[str, Any]:
-    """Fields of a recipe, each known and of the right type."""
-    hints = typing.get_type_hints(Recipe)
-    for key in fields:
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            known = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(hints)}."
-            raise RecipeError(f"{where}unknown key {key!r}; {known}")
-    return {key: _typed(value, hints[key], f"{where}{key}") for key, value in fields.items()}
+def _plain(value: Any) -> Any:
+    """Paths as strings."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
 
 
-def _beside(recipe: Recipe, folder: Path) -> Recipe:
-    """Paths made relative to the recipe's folder."""
-    names = ["data", "output", "dev", "features", "initial_weights", "initial_connector"]
+HINTS: dict[str, Any] = typing.get_type_hints(Recipe)
+"""The type of each field of a recipe."""
+_PATHS = ("data", "output", "dev", "features", "initial_weights", "initial_connector")
+
+
+def _beside(recipe: Recipe, folder: Path, given: Sequence[str]) -> Recipe:
+    """Paths made relative to the recipe's folder: those that it gives, and the features' by default."""
+    names = [*given, *(["features"] if "features" not in given and recipe.features == "features" else [])]
     names += [name for name in ("language_model", "vision", "text") if str(getattr(recipe, name)).startswith(".")]
 
     def placed(path: Any) -> Any:
@@ -213,29 +280,3 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
 def listed(files: str | list[str]) -> list[str]:
     """One file or several, as a list."""
     return [files] if isinstance(files, str) else files
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """The value, if it is of the type; whole numbers serve as fractions."""
-    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    options = typing.get_args(hint) if union else (hint,)
-    for option in options:
-        origin, arguments = typing.get_origin(option), typing.get_args(option)
-        if origin is Literal and value in arguments:
-            return value
-        if origin is list and isinstance(value, list):
-            return [_typed(item, arguments[0], where) for item in value]
-        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        if option is float and isinstance(value, str):  # YAML reads 1e-3 as a string
-            try:
-                return float(value)
-            except ValueError:
-                continue
-        plain = origin or option
-        if isinstance(plain, type) and plain is not float and isinstance(value, plain):
-            if plain is int and isinstance(value, bool):
-                continue
-            return value
-    wanted = " or ".join(str(getattr(o, "__name__", o)) if typing.get_origin(o) is None else str(o) for o in options)
-    raise RecipeError(f"{where}: {value!r} is not {wanted.replace('typing.', '').replace('NoneType', 'null')}.")

@@ -56,10 +56,7 @@ class SelfCritical:
 
     def __init__(self, model: WeftModel, weave: str, rows: Sequence[Row], samples: int) -> None:
         self.model, self.weave, self.samples = model, weave, samples
-        self.references = {
-            row: [self._text(tokens) for tokens, _ in row.answers] for row in rows if len(row.answers) > 1
-        }
-        self.cider = CiderD(list(self.references.values()))
+        self.cider = CiderD([self._references(row) for row in rows if _has_choice(row)])
         self.vocabulary: Vocabulary | None = None
 
     def try_answers(self, rows: Sequence[Row], memory: Memory, placement: Placement) -> Sampled:
@@ -72,7 +69,7 @@ class SelfCritical:
         """
         tried = dict(self._sample(rows, memory, placement))
         texts = [self._text(answer) for answers in tried.values() for answer in answers]
-        right = [self.references[row] for row, answers in tried.items() for _ in answers]
+        right = [self._references(row) for row, answers in tried.items() for _ in answers]
         rewards = self.cider.scores(texts, right).reshape(-1, self.samples) if texts else np.zeros((0, self.samples))
         others = (rewards.sum(1, keepdims=True) - rewards) / (self.samples - 1)
         advantages = dict(zip(tried, (rewards - others).tolist(), strict=True))
@@ -98,7 +95,7 @@ class SelfCritical:
         }
         alike: dict[tuple[int, ...], list[Row]] = {}
         for row in rows:
-            if row in self.references:
+            if _has_choice(row):
                 alike.setdefault(row.prompt, []).append(row)
         training = self.model.training
         self.model.eval()
@@ -137,6 +134,14 @@ class SelfCritical:
         found = ends_of(self.model)
         return next((tokens[: at + 1] for at, token in enumerate(tokens) if token in found), tokens)
 
+    def _references(self, row: Row) -> list[str]:
+        return [self._text(tokens) for tokens, _ in row.answers]
+
     def _text(self, tokens: Sequence[int]) -> str:
         assert self.model.processor is not None
         return self.model.processor.decode(list(tokens), skip_special_tokens=True).strip()
+
+
+def _has_choice(row: Row) -> bool:
+    """Whether a row has several right answers."""
+    return len(row.answers) > 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from weft.errors import DataError
+from weft.optimizers import named
 
 
 def save_run(
     path: Path,
-    module: nn.Module,
+    learned: nn.Module | Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     averages: list[Tensor],
     fields: dict[str, Any],
 ) -> None:
     """Write weights, their running averages, the optimizer's state, that of the random numbers, and plain values."""
-    parameters = dict(module.named_parameters())
+    parameters = named(learned)
     tensors = {f"weights.{name}": parameter.detach() for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -39,7 +40,9 @@ def save_run(
 
 
 @torch.no_grad()
-def load_run(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, averages: list[Tensor]) -> dict[str, Any]:
+def load_run(
+    path: Path, learned: nn.Module | Mapping[str, Tensor], optimizer: torch.optim.Optimizer, averages: list[Tensor]
+) -> dict[str, Any]:
     """Put a run back where it stood; returns the plain values.
 
     Raises:
@@ -57,7 +60,7 @@ def load_run(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, av
             _, key, name = full.split(".", 2)
             kept.setdefault(name, {})[key] = tensors[full]
     try:
-        for number, (name, parameter) in enumerate(module.named_parameters()):
+        for number, (name, parameter) in enumerate(named(learned).items()):
             parameter.copy_(tensors[f"weights.{name}"])
             if averages:
                 averages[number].copy_(tensors[f"average.{name}"])

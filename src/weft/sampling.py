@@ -8,17 +8,16 @@ computing answers that have ended. It is given a language model that is run from
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from transformers import DynamicCache
 
 from weft.batch import BatchMemory
-from weft.fastpath import Vocabulary, head_of
+from weft.fastpath import Vocabulary
 from weft.memory import Placement, ReadMemory
 from weft.model import WeftModel
+from weft.narrow_head import narrowed
 
 
 @torch.no_grad()
@@ -49,29 +48,27 @@ def sample(
         ``count`` answers for each row, row by row, each with the token that ended it.
     """
     device, language_model = model.device, model.language_model
-    head = cast(nn.Linear, model.get_output_embeddings())
     words = vocabulary.seen.to(device)
-    weight, bias = head_of(head, words)
     cache = DynamicCache(config=language_model.config)
 
     def run(tokens: Tensor, memory: BatchMemory | None, column: int) -> Tensor:
-        """The last state of each row."""
+        """The logits of the words behind each row."""
         columns = torch.arange(column, column + tokens.shape[1])
-        with model.looking_at([] if memory is None else [memory], columns):
-            output = language_model.base_model(input_ids=tokens, cache=cache, use_cache=True)
-        return output.last_hidden_state[:, -1]
+        last = torch.arange(1, len(tokens) + 1, device=device) * tokens.shape[1] - 1
+        with model.looking_at([] if memory is None else [memory], columns), narrowed(language_model, last, words):
+            return language_model(input_ids=tokens, cache=cache, use_cache=True).logits[0]
 
     def placed(held: Sequence[Sequence[tuple[int, int]]]) -> BatchMemory | None:
         return None if read is None else model.place(read, Placement.of(held))
 
     memory = placed(items)
-    states = run(torch.tensor([list(prompt)] * len(items), device=device), memory, 0).repeat_interleave(count, 0)
+    logits = run(torch.tensor([list(prompt)] * len(items), device=device), memory, 0).repeat_interleave(count, 0)
     cache.batch_repeat_interleave(count)
     answers: list[list[int]] = [[] for _ in range(len(items) * count)]
     rows = list(range(len(answers)))  # those that are computed; an ended one is dropped once half of them have ended
     memory = None if memory is None else memory.repeat_rows(count)
     for step in range(longest):
-        chances = F.linear(states.to(weight.dtype), weight, bias).float().softmax(-1)
+        chances = logits.float().softmax(-1)
         tokens = words[chances.multinomial(1)[:, 0]]
         going = []
         for place, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
@@ -86,5 +83,5 @@ def sample(
             cache.batch_select_indices(kept)
             tokens, rows = tokens[kept], [rows[place] for place in going]
             memory = placed([items[row // count] for row in rows])
-        states = run(tokens[:, None], None if memory is None else memory.after_prompt(), len(prompt) + step)
+        logits = run(tokens[:, None], None if memory is None else memory.after_prompt(), len(prompt) + step)
     return answers

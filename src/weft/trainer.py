@@ -11,13 +11,12 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
@@ -25,143 +24,236 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
+from transformers import TrainerCallback
 
-from weft.checkpoint import load_connector, name_parts
+from weft.adapter_files import ADAPTERS, refill_adapters
+from weft.adapters import adapters_hash, without_wrapper
+from weft.callbacks import Callbacks
+from weft.checkpoint import load_connector, name_parts, save_checkpoint
 from weft.data import Row
-from weft.errors import WeftError
+from weft.errors import RecipeError, WeftError
 from weft.evaluation import answers
-from weft.fastpath import HiddenStore, UpperStack, Vocabulary, losses_agree
-from weft.feeding import PROBED, Feed, store_folder
+from weft.feeding import Feed
+from weft.learned import ADAPTER, about_adapters, add_lora_of, learned_parameters
 from weft.losses import StepLoss
 from weft.making import extend, weave
 from weft.metrics import cider_d
 from weft.model import WeftModel
 from weft.optimizers import cosine, make_optimizer
+from weft.part_checks import check_parts
+from weft.parts import WEIGHTS
+from weft.precision import settled
 from weft.progress import Reporter
 from weft.reading_evaluation import read_and_judge
 from weft.recipe import Recipe
 from weft.responding import as_learned
 from weft.reward import SelfCritical
+from weft.run_folder import BEST, CHECKPOINT, LOG, begin, changes, check_same, free_folder, identity, state_of_run
 from weft.runstate import load_run, save_run, swapped
-from weft.store import FeatureStore
+from weft.text_encoders import LanguageModelEncoder
+from weft.tracking import begin_tracking, check_trackers, end_tracking, track
+from weft.ways import Ways
 from weft.weaving import decoder_layers
 
-CHECKPOINT = "checkpoint.safetensors"
 
-
-class Trainer:
+class Trainer(Ways):
     """One run of a recipe.
 
     Args:
         recipe: what to do.
         model: a woven model to train; by default the recipe's own is made.
+        data: conversations to learn, in place of the recipe's files: dicts in a list, a ``datasets.Dataset``.
+        dev: conversations to watch, likewise.
+        callbacks: callbacks of transformers that are told how it goes.
+        resume: whether :meth:`run` goes on from the run's checkpoint unless it is told otherwise.
 
     Raises:
         DataError: a data file can't be used as it is.
+        WeftError: the model has weights that want gradients and would not be learned, or a part of it has changed.
     """
 
-    def __init__(self, recipe: Recipe, model: WeftModel | None = None) -> None:
-        self.recipe = recipe
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        set_seed(recipe.seed)
-        self.model = model or self._woven()
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: WeftModel | None = None,
+        *,
+        data: Any = None,
+        dev: Any = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        resume: bool = False,
+    ) -> None:
+        check_trackers(recipe.trackers)
+        self.folder = Path(recipe.output)
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(), log_with=recipe.trackers or None, project_dir=str(self.folder)
+        )
         self.device = self.accelerator.device
+        self.automatic, self.resume = recipe.precision == "auto", resume
+        before = state_of_run(self.folder) if resume else {}
+        self.recipe = recipe = settled(recipe, self.device, before.get("precision"))
+        set_seed(recipe.seed)
+        self.added: set[str] = set()  # parameters that the initial weights had not
+        self.model = model or self._woven()
+        self.model.language_model = without_wrapper(self.model.language_model)
         if self.model.processor is None:
             raise WeftError("The model has no processor (tokenizer and encoder); set model.processor before training.")
         name_parts(self.model)
+        check_parts(self.model)
         self.processor = self.model.processor
         self.processor.system_prompt = recipe.system_prompt
         self.model.to(self.device)
-        namer = self.model.namer(recipe.name)
-        encoder = self.model.encoder(recipe.name)
-        arrange = partial(as_learned, self.model)
-        self.feed = Feed(recipe, self.processor, encoder, self.device, namer, self.model.with_names, arrange)
         self.weave = self.model.weave(recipe.name)
         self.weave.config.reading = self.model.config.weaves[recipe.name]["reading"] = recipe.reading
-        self.model.weaves.requires_grad_(False)
-        self.weave.float().requires_grad_(True)
+        self.learned = learned_parameters(self.model, recipe.name)
+        self.parameters = list(self.learned.values())
+        self._check_own_reading()
+        namer = self.model.namer(recipe.name)
+        encoder = self.model.encoder(recipe.name)
+        given: dict[str, Any] = {"data": data, "dev": dev, "adapters": self._adapters(encoder)}
+        given["arrange"] = partial(as_learned, self.model)
+        self.feed = Feed(recipe, self.processor, encoder, self.device, namer, self.model.with_names, **given)
         for module in self.weave.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.weave.config.dropout
+        self.callbacks = callbacks
         self.step = 0
         self.best = math.inf
         self.stale = 0
-        self.folder = Path(recipe.output)
         self.step_module = StepLoss(self.model, recipe.name, recipe.label_smoothing, recipe.citing)
         self.critic = SelfCritical(self.model, recipe.name, self.feed.rows, recipe.samples) if recipe.reward else None
         self.optimizer = make_optimizer(
-            self.weave, recipe.optimizer, rate=recipe.learning_rate, weight_decay=recipe.weight_decay
+            self.learned, recipe.optimizer, rate=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        self.averages = [p.detach().clone() for p in self.weave.parameters()] if recipe.average else []
-        self.initial = [p.detach().clone() for p in self.weave.parameters()] if recipe.initial_share else []
-        self.steps_an_epoch = len(self.feed.plan(0))
-        self.total = max(1, round(recipe.epochs * self.steps_an_epoch))
+        self.averages = [p.detach().clone() for p in self.parameters] if recipe.average else []
+        self.initial = [p.detach().clone() for p in self.parameters] if recipe.initial_share else []
+        self._plan()
 
-    def _autocast(self) -> torch.autocast:
-        """Mixed precision, if the recipe asks for it; Accelerate's own would be fixed for the whole process."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+    def _plan(self) -> None:
+        """How many steps there are."""
+        self.steps_an_epoch = len(self.feed.plan(0))
+        self.total = self.recipe.max_steps or max(1, round(self.recipe.epochs * self.steps_an_epoch))
 
     def _woven(self) -> WeftModel:
         recipe = self.recipe
         dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         if recipe.initial_weights:
             model = WeftModel.from_pretrained(recipe.initial_weights, dtype=dtype)
+            known = {name for name, _ in model.weave(recipe.name).named_parameters()}
             added = {name: recipe.weave[name] for name in ("labels", "copy_width") if name in recipe.weave}
             extend(model, recipe.name, **added)
+            self.added = {name for name, _ in model.weave(recipe.name).named_parameters()} - known
             config = model.weave(recipe.name).config
             config.dropout = recipe.weave.get("dropout", config.dropout)
-            return model
-        vision = None if recipe.text else recipe.vision
-        options = {"vision": vision, "text": recipe.text, "name": recipe.name, "dtype": dtype, **recipe.weave}
-        model = weave(recipe.language_model, **options)
-        if recipe.initial_connector:
-            load_connector(model.weave(recipe.name), recipe.initial_connector)
+        else:
+            vision = None if recipe.text else recipe.vision
+            options = {"vision": vision, "text": recipe.text, "name": recipe.name, "dtype": dtype, **recipe.weave}
+            model = weave(recipe.language_model, **options)
+            if recipe.initial_connector:
+                load_connector(model.weave(recipe.name), recipe.initial_connector)
+        if recipe.lora is not None:
+            self.added |= {f"{ADAPTER}{name}" for name in add_lora_of(model.language_model, recipe.lora)}
         return model
+
+    def _adapters(self, encoder: Any) -> str:
+        """A name for what adapters make of passages that the language model encodes."""
+        return adapters_hash(self.model.language_model) if isinstance(encoder, LanguageModelEncoder) else ""
+
+    def _check_own_reading(self) -> None:
+        """Refuse to keep features that change while an adapter learns.
+
+        Raises:
+            RecipeError: passages are encoded by the language model, in which an adapter learns, and kept.
+        """
+        adapted = any(name.startswith(ADAPTER) for name in self.learned)
+        own = isinstance(self.model.encoder(self.recipe.name), LanguageModelEncoder)
+        if adapted and own and self.recipe.store_features:
+            raise RecipeError(
+                "store_features: the language model encodes the passages, and an adapter in it learns, so what is kept "
+                "would not stay true; give store_features: false."
+            )
 
     # The run
 
-    def run(self, *, resume: bool = False, minutes: float | None = None) -> WeftModel:
+    def run(self, *, resume: bool | None = None, minutes: float | None = None) -> WeftModel:
         """Train to the end of the recipe, or to the early stop; returns the model with the best weights.
 
         Args:
-            resume: go on from the run's checkpoint, if it has one.
+            resume: go on from the run's checkpoint, if it has one; without it a folder that holds a run is left alone,
+                and the run goes to one with a number behind its name. None for what was said before.
             minutes: stop after the step that ends later than this, counted from here, and write a checkpoint; at least
                 one step is made. None for no limit.
 
         Raises:
             WeftError: the loss is not a number; the message names the batch.
         """
-        recipe, until = self.recipe, math.inf if minutes is None else time.monotonic() + 60 * minutes
+        until = math.inf if minutes is None else time.monotonic() + 60 * minutes
         late = False
+        resume, asked = self.resume if resume is None else resume, self.folder
+        if not resume:
+            self.folder = free_folder(self.folder)
+            self.recipe = replace(self.recipe, output=str(self.folder))
+            self.accelerator.project_configuration.set_directories(str(self.folder))
+            self.accelerator.project_configuration.logging_dir = str(self.folder)
+        found = state_of_run(self.folder) if resume else {}
+        same = identity(self.model, self.recipe, self.feed.rows)
+        check_same(self.folder, found.get("identity", {}), same)
+        said = changes(self.folder, self.recipe) if found else []
+        moved = "" if self.folder == asked else f"{asked} holds a run already; this one goes to {self.folder}."
+        self.identity = same
         if self.accelerator.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "recipe.yaml").write_text(yaml.safe_dump(asdict(recipe), sort_keys=False), encoding="utf-8")
-        with Reporter(self.folder / "log.jsonl", enabled=self.accelerator.is_main_process) as reporter:
+            begin(self.folder, self.recipe, goes_on=resume)
+        with Reporter(self.folder / LOG, enabled=self.accelerator.is_main_process) as reporter:
+            self._say_what(reporter, said, moved)
             self._prepare(reporter)
-            if recipe.shard and self.accelerator.num_processes > 1:
+            if self.recipe.shard and self.accelerator.num_processes > 1:
                 self._shard()
             module, optimizer = self.accelerator.prepare(self.step_module, self.optimizer)
             if resume:
                 self._load()
+            begin_tracking(self.accelerator, self.recipe)
+            told = {"model": self.model, "processing_class": self.processor, "optimizer": optimizer}
+            self.told = Callbacks(self.callbacks, self.recipe, self.total, **told)
             self.model.train()
-            reporter.log(processes=self.accelerator.num_processes, device=str(self.device), steps=self.total)
+            about = {"precision": self.recipe.precision, "steps": self.total}
+            reporter.log(processes=self.accelerator.num_processes, device=str(self.device), **about)
             reporter.start("training", self.total, done=self.step)
+            self.told.tell("on_train_begin")
             while self.step < self.total and not self._tired() and not late:
                 epoch, at = divmod(self.step, self.steps_an_epoch)
                 for parts in self.feed.plan(epoch)[at:]:
                     figures = self._update(module, optimizer, parts, epoch)
                     reporter.advance(self.step, **figures)
-                    if self.step % recipe.evaluate_every == 0 or self.step == self.total:
+                    track(self.accelerator, self.step, figures)
+                    asked = self.told.step(self.step, self.step / self.steps_an_epoch, figures)
+                    last = self.step == self.total or asked.should_training_stop
+                    if last or self.step % self.recipe.evaluate_every == 0 or asked.should_evaluate:
                         self._evaluate(reporter)
                         self._save()
-                    if self.step == self.total or self._tired():
+                    elif asked.should_save:
+                        self._save()
+                    if last or self._tired():
                         break
                     if late := minutes is not None and self._is_over(until):
                         self._save()
                         reporter.log(step=self.step, stopped=True)
                         reporter.say(f"Stopped after {self.step:,} of {self.total:,} steps; resume the run to go on.")
                         break
+                if self.told.control.should_training_stop:
+                    break
+            self.told.tell("on_train_end")
+            end_tracking(self.accelerator)
         return self._best()
+
+    def _say_what(self, reporter: Reporter, changed: Sequence[str], moved: str) -> None:
+        """Say what people may not expect of the run."""
+        if moved:
+            reporter.say(moved)
+        if changed:
+            reporter.say(f"The run goes on with a changed recipe ({'; '.join(changed)}).")
+        if self.automatic:
+            reporter.say(f"precision: auto is {self.recipe.precision} on this machine.")
+        if about := about_adapters(self.model):
+            reporter.say(about)
 
     def _shard(self) -> None:
         """Spread the frozen decoder layers over the processes (FSDP2, Zhao et al. 2023): each is gathered when it runs.
@@ -203,7 +295,7 @@ class Trainer:
                 raise WeftError(f"The loss of step {self.step + 1} is {loss.item()}; its batch was {names}.")
             self.accelerator.backward(loss)
             total += loss.detach() / world
-        norm = self.accelerator.clip_grad_norm_(self.weave.parameters(), recipe.clip)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, recipe.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -219,69 +311,7 @@ class Trainer:
         """Move the running average; early in a run it forgets sooner, so that it does not lag behind the start."""
         if self.averages:
             decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(self.averages, [p.detach() for p in self.weave.parameters()], 1 - decay)
-
-    # Before the first step
-
-    def _prepare(self, reporter: Reporter) -> None:
-        """Encode each picture once, and find the fastest way through the language model that gives the same loss."""
-        if self.accelerator.is_main_process:
-            with self._autocast():
-                self.feed.encode(reporter)
-        self.accelerator.wait_for_everyone()
-        if not self.recipe.store_hidden:
-            return
-        first = min(layer for name in self.model.weaves for layer in self.model.weave(name).config.layers)
-        store = FeatureStore(store_folder(self.recipe) / "hidden", dtype=self.model.language_model.dtype)
-        identity = self.model.config.language_model.get("sha256", "")
-        hidden = HiddenStore(store, UpperStack(self.model.language_model, first), identity)
-        if not self._fast_way_holds(hidden):
-            reporter.say("This language model does not run from stored hidden states; training runs all of it.")
-            return
-        if self.accelerator.is_main_process:
-            self._fill_hidden(hidden, reporter)
-        self.accelerator.wait_for_everyone()
-        self.step_module.hidden = hidden
-        if self.recipe.sampled_vocabulary is not None:
-            size = self.step_module.head.weight.shape[0]
-            self.step_module.vocabulary = Vocabulary.of(self.feed.rows, size, self.recipe.sampled_vocabulary)
-            if self.critic is not None:
-                self.critic.vocabulary = self.step_module.vocabulary
-
-    @torch.no_grad()
-    def _fast_way_holds(self, hidden: HiddenStore) -> bool:
-        """Whether a batch has the same loss computed fast, and row by row through the whole model."""
-        self.model.eval()
-        rows = self.feed.rows[:PROBED]
-        plain = self._loss([replace(row, answers=(answer,)) for row in rows for answer in row.answers], None)
-        try:
-            hidden.fill(self.feed.batch(rows))
-            return losses_agree(self._loss(rows, hidden), plain)
-        except (RuntimeError, TypeError, ValueError, IndexError):  # whatever a model makes of inputs it does not take
-            return False
-
-    def _loss(self, rows: Sequence[Row], hidden: HiddenStore | None) -> float:
-        """The loss a token of some rows, from stored hidden states or without."""
-        self.step_module.hidden = hidden
-        try:
-            total, tokens = self._summed(rows)
-            return total / tokens
-        finally:
-            self.step_module.hidden = None
-
-    def _summed(self, rows: Sequence[Row]) -> tuple[float, int]:
-        """The loss of rows as evaluation sees it, summed over their learned tokens, and how many those are."""
-        batch = self.feed.batch(rows)
-        with self._autocast():
-            return float(self.step_module(batch, *self.feed.memory(rows, None), full=True)), len(batch.targets)
-
-    def _fill_hidden(self, hidden: HiddenStore, reporter: Reporter) -> None:
-        wanted = {hidden.key(row): row for row in (*self.feed.rows, *self.feed.dev_rows)}
-        rows = sorted((row for key, row in wanted.items() if key not in hidden.store), key=len)
-        reporter.start("hidden states", len(rows))
-        for start in range(0, len(rows), 32):
-            hidden.fill(self.feed.batch(rows[start : start + 32]))
-            reporter.advance(min(start + 32, len(rows)))
+            torch._foreach_lerp_(self.averages, [p.detach() for p in self.parameters], 1 - decay)
 
     # Watching and keeping
 
@@ -310,6 +340,8 @@ class Trainer:
                 self._keep(averaged=True)
         self.model.train()
         reporter.log(step=self.step, best=abs(self.best), **figures)
+        track(self.accelerator, self.step, figures)
+        self.told.evaluated(figures)
 
     @torch.no_grad()
     def _dev_loss(self) -> float:
@@ -329,37 +361,42 @@ class Trainer:
 
     def _averaged(self) -> Any:
         """Within it, the weave has the weights that are evaluated and kept."""
-        parameters = list(self.weave.parameters())
-        values = self.averages or [parameter.detach() for parameter in parameters]
+        values = self.averages or [parameter.detach() for parameter in self.parameters]
         if self.initial:
-            values = list(torch._foreach_lerp(values, self.initial, self.recipe.initial_share))
-        return swapped(parameters, values) if self.averages or self.initial else nullcontext()
+            share = self.recipe.initial_share
+            mixed = zip(self.learned, values, self.initial, strict=True)
+            values = [one if name in self.added else one.lerp(first, share) for name, one, first in mixed]
+        return swapped(self.parameters, values) if self.averages or self.initial else nullcontext()
 
     def _keep(self, averaged: bool = False) -> None:
-        """Write the weights that are best so far: the model as it is now."""
+        """Write the weights that are best so far: the model as it is now, in the language model's type."""
         if self.accelerator.is_main_process:
             with nullcontext() if averaged else self._averaged():
-                self.model.save_pretrained(self.folder / "best", weights_dtype=torch.bfloat16)
+                dtype = self.model.language_model.dtype
+                save_checkpoint(self.model, self.folder / BEST, weights_dtype=dtype, checked=True)
 
     def _save(self) -> None:
         """Write the checkpoint."""
         if self.accelerator.is_main_process:
             best = self.best if math.isfinite(self.best) else None
-            fields = {"step": self.step, "best": best, "stale": self.stale}
-            save_run(self.folder / CHECKPOINT, self.weave, self.optimizer, self.averages, fields)
+            about = {"precision": self.recipe.precision, "identity": self.identity}
+            fields = {"step": self.step, "best": best, "stale": self.stale, **about}
+            save_run(self.folder / CHECKPOINT, self.learned, self.optimizer, self.averages, fields)
+        self.told.tell("on_save")
 
     def _load(self) -> None:
         """Go on where the checkpoint stands, if there is one."""
         path = self.folder / CHECKPOINT
         if path.is_file():
-            fields = load_run(path, self.weave, self.optimizer, self.averages)
+            fields = load_run(path, self.learned, self.optimizer, self.averages)
             self.step, self.stale = fields["step"], fields["stale"]
             self.best = math.inf if fields["best"] is None else fields["best"]
 
     def _best(self) -> WeftModel:
         self.accelerator.wait_for_everyone()
-        best = self.folder / "best" / "model.safetensors"
-        if best.is_file():
-            learned = {name.removeprefix("weaves."): tensor for name, tensor in load_file(best).items()}
+        best = self.folder / BEST
+        if (best / WEIGHTS).is_file():
+            learned = {name.removeprefix("weaves."): tensor for name, tensor in load_file(best / WEIGHTS).items()}
             self.model.weaves.load_state_dict(learned)
+            refill_adapters(self.model.language_model, best / ADAPTERS)
         return self.model.eval()
