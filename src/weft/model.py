@@ -680,7 +680,7 @@ class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
         return bool(getattr(inner, "accepts_loss_kwargs", takes_more))
 
     @property
-    def _keys_to_ignore_on_save(self) -> list[str]:  # type: ignore[override]
+    def _keys_to_ignore_on_save(self) -> list[str]:
         """What a saved model does not hold: the frozen parts."""
         return [name for name in self.state_dict() if not name.startswith("weaves.")]
 
@@ -764,7 +764,8 @@ class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
             state_dict: the model's tensors, where they are not at hand in the model itself, as when it is sharded.
             merge: write the frozen parts beside it as well, so that the folder needs nothing else.
             **options: ``weights_dtype`` to write the weave in another floating-point type, in which all is loaded
-                then; ``push_to_hub``, with ``repo_id``, ``private``, ``token`` and ``commit_message``, to put it on the Hub.
+                then; ``push_to_hub``, with ``repo_id``, ``private``, ``token`` and ``commit_message``, to put it
+                on the Hub.
 
         Raises:
             PartError: a frozen part has no name by which it could be found again, or has changed since it was loaded

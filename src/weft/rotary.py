@@ -65,8 +65,7 @@ def _yarn(frequencies: Tensor, rope: Rope) -> tuple[Tensor, float]:
     scale = rope.get("attention_factor")
     if scale is None:
         one, all_of_it = rope.get("mscale"), rope.get("mscale_all_dim")
-        both = one and all_of_it
-        scale = _sharper(factor, one) / _sharper(factor, all_of_it) if both else _sharper(factor, 1)
+        scale = _sharper(factor, one) / _sharper(factor, all_of_it) if one and all_of_it else _sharper(factor, 1)
     return divided * frequencies / factor + (1 - divided) * frequencies, float(scale)
 
 
