@@ -36,7 +36,7 @@ class WeftConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
     @property
-    def keys_to_ignore_at_inference(self) -> list[str]:  # type: ignore[override]
+    def keys_to_ignore_at_inference(self) -> list[str]:
         """What trainers do not gather of outputs when they evaluate: as of the language model's, and caches."""
         return [*getattr(self.text_config, "keys_to_ignore_at_inference", ()), "cache"]
 

@@ -669,7 +669,7 @@ class WeftModel(Tasks, PreTrainedModel, ReadingGenerationMixin):
         return bool(getattr(inner, "accepts_loss_kwargs", takes_more))
 
     @property
-    def _keys_to_ignore_on_save(self) -> list[str]:  # type: ignore[override]
+    def _keys_to_ignore_on_save(self) -> list[str]:
         """What a saved model does not hold: the frozen parts."""
         return [name for name in self.state_dict() if not name.startswith("weaves.")]
 
