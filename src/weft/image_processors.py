@@ -73,8 +73,8 @@ def made_for(model: nn.Module) -> Any:
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     if not isinstance(height, int) or not isinstance(width, int):
         raise PartError(
-            f"{type(model).__name__} comes without an image processor, and its configuration names no size of pictures; "
-            "save both into one folder, and give that."
+            f"{type(model).__name__} comes without an image processor, and its configuration names no size of "
+            "pictures; save both into one folder, and give that."
         )
     mean = list(getattr(usual, "image_mean", None) or (0.5, 0.5, 0.5))
     std = list(getattr(usual, "image_std", None) or (0.5, 0.5, 0.5))
