@@ -111,7 +111,7 @@ def test_a_decoder_of_several_streams_is_refused_when_weaving():
     small = {"vocab_size_per_layer_input": 128, "hidden_size_per_layer_input": 8, "laurel_rank": 4}
     small |= {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0] * 3}
     base = built("gemma3n_text", **TEXT, **small, layer_types=["sliding_attention", "full_attention", "full_attention"])
-    with pytest.raises(WeftError, match=r"Gemma3nForCausalLM can't be woven into: for each token .* side by side"):
+    with pytest.raises(WeftError, match=r"Gemma3nForCausalLM can't be woven into: .* several streams"):
         weave(base, vision=encoder())
 
 

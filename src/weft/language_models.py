@@ -106,7 +106,7 @@ _NOT_ALONE = (
 
 @torch.no_grad()
 def check_decoder(language_model: PreTrainedModel, layers: Sequence[int]) -> None:
-    """See to it that fusion layers can sit in front of some decoder layers: two rows of three tokens go through.
+    """See to it that fusion layers can sit in front of some decoder layers: two rows of three tokens are let through.
 
     Args:
         language_model: the language model.
@@ -126,7 +126,7 @@ def check_decoder(language_model: PreTrainedModel, layers: Sequence[int]) -> Non
     for index, hidden in zip(layers, found, strict=True):
         if tuple(hidden.shape) != (2, 3, width):
             raise WeftError(
-                f"{kind} can't be woven into: for each token its decoder layer {index} gets several hidden states side "
-                f"by side ({tuple(hidden.shape)} for 2 rows of 3 tokens), and a fusion layer adds to one of width "
-                f"{width}."
+                f"{kind} can't be woven into: its decoder layer {index} gets hidden states of shape "
+                f"{tuple(hidden.shape)} for 2 rows of 3 tokens, and a fusion layer adds to one of width {width} for each "
+                "token, not to several streams; weave another language model."
             )

@@ -64,8 +64,8 @@ def _yarn(frequencies: Tensor, rope: Rope) -> tuple[Tensor, float]:
     divided = ((torch.arange(half) - low) / (max(high - low, 1e-3))).clamp(0, 1)
     scale = rope.get("attention_factor")
     if scale is None:
-        one, all_of_it = rope.get("mscale"), rope.get("mscale_all_dim")
-        scale = _sharper(factor, one) / _sharper(factor, all_of_it) if one and all_of_it else _sharper(factor, 1)
+        scale, whole = rope.get("mscale"), rope.get("mscale_all_dim")
+        scale = _sharper(factor, scale) / _sharper(factor, whole) if scale and whole else _sharper(factor, 1)
     return divided * frequencies / factor + (1 - divided) * frequencies, float(scale)
 
 
