@@ -103,8 +103,12 @@ def _example(line: str, where: str, folder: Path) -> Example:
     if not isinstance(messages, list) or not all(isinstance(m, dict) and _is_message(m) for m in messages):
         raise DataError(f"{where}: 'messages' must be a list of objects with 'role' and 'content'.")
     for part in _parts(messages):
+        if not isinstance(part, dict):
+            raise DataError(f"{where}: the part {part!r:.100} is no object; use 'text', 'image' or 'document' parts.")
         if part.get("type") not in ("text", "image", "document"):
             raise DataError(f"{where}: a part is of type {part.get('type')!r}; use 'text', 'image' or 'document'.")
+        if part["type"] == "text" and not isinstance(part.get("text"), str):
+            raise DataError(f"{where}: a text part holds no text; put a string under 'text'.")
         if part["type"] == "document" and not str(part.get("text") or "").strip():
             raise DataError(f"{where}: a document is empty; put its words under 'text'.")
         if part["type"] == "image":
