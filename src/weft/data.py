@@ -285,7 +285,7 @@ def _tokenize(example: Example, processor: WeftProcessor, question: str) -> _Tok
                     f"{example.where}: the chat template rewrites earlier messages; give one answer a line."
                 )
             spans.append((len(before), len(until)))
-    tokens, columns, document_columns, offsets = processor.tokenize(rendered)
+    (tokens, columns, document_columns), offsets = processor.tokenize_with_spans(rendered)
     flags = [any(start <= begin and end <= stop for start, stop in spans) for begin, end in offsets]
     last = max(index for index, flag in enumerate(flags) if flag)
     encoder = processor.text_encoder

@@ -100,7 +100,7 @@ def faithfulness(
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     text = model.caption(picture).text if text is None else text
     question = as_learned(model, about_a_picture(instruction or "Describe the picture."))
-    prompt, columns, *_ = model.processor.tokenize(model.processor.render(question, add_generation_prompt=True))
+    prompt, columns, _ = model.processor.tokenize(model.processor.render(question, add_generation_prompt=True))
     answer, _ = encode_written(model.processor.tokenizer, text)
     image = load_image(picture)
     memory = model.encode(image)

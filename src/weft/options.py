@@ -35,7 +35,7 @@ def check_names(given: Iterable[str], known: Collection[str], where: str, others
     """
     for name in given:
         if name not in known:
-            raise WeftError(f"{where} takes no option {name!r}; {near(name, sorted({*known, *others}))}")
+            raise WeftError(f"{where} takes no option {name!r}; {near(name, sorted({*known, *others} - {name}))}")
 
 
 def check_value(name: str, given: Any, known: Collection[Any]) -> None:

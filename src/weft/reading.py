@@ -326,7 +326,7 @@ def prompt_about(model: WeftModel, instruction: str, items: Sequence[int]) -> tu
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     messages = as_learned(model, about_documents([""], instruction))
     rendered = model.processor.render(messages, add_generation_prompt=True)
-    prompt, _, (column,), _ = model.processor.tokenize(rendered)
+    prompt, _, (column,) = model.processor.tokenize(rendered)
     return prompt, [(item, column) for item in items]
 
 
