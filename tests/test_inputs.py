@@ -197,6 +197,10 @@ def test_streamer_of_transformers_hears_every_task(model):
         assert heard.text.strip() == said
 
 
+def test_top_memory_goes_with_pictures(model):
+    assert model.caption(PHOTO, top_memory=1, max_new_tokens=4).text == model.caption(PHOTO, max_new_tokens=4).text
+
+
 # Options
 
 

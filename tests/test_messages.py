@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from jinja2 import UndefinedError
@@ -13,8 +15,9 @@ from woven import encoder, reader, tokenizer, woven
 
 from weft.data import load_examples, rows_of
 from weft.errors import DataError, WeftError
+from weft.model import WeftModel
 from weft.processing import WeftProcessor
-from weft.responding import prompt_of
+from weft.responding import as_learned, prompt_of
 
 RED = Image.new("RGB", (24, 24), "red")
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
@@ -168,8 +171,6 @@ def test_chat_hands_template_variables_and_tools_on():
 
 
 def test_training_rows_hold_tool_calls_and_tools(tmp_path):
-    import json
-
     made = byte_level(TOOLS)
     messages = [{"role": "user", "content": "rain?"}, {"role": "assistant", "content": None, "tool_calls": [CALL]}]
     file = tmp_path / "calls.jsonl"
@@ -187,9 +188,25 @@ def test_training_rows_hold_tool_calls_and_tools(tmp_path):
     assert row.prompt[-2:] == tuple(made.encode("<|im_start|>assistant\n")[-2:])
 
 
-def test_training_answer_can_not_hold_a_control_token(tmp_path):
-    import json
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"messages": [{"role": "user", "content": ["x"]}, {"role": "assistant", "content": "y"}]}, "no object"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "no text"),
+        ({"messages": [{"role": "user"}, {"role": "assistant", "content": "y"}]}, "'role' and 'content'"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "says nothing"),
+        ({"messages": [{"role": "assistant", "content": "y"}], "tools": "{"}, "not JSON"),
+        ({"messages": [{"role": "assistant", "content": "y"}], "tools": {}, "chat_template_kwargs": [1]}, "an object"),
+    ],
+)
+def test_line_of_training_data_that_is_not_what_it_should_be_is_refused(tmp_path, line, said):
+    file = tmp_path / "data.jsonl"
+    file.write_text(json.dumps(line), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"data\.jsonl:1: .*{said}"):
+        load_examples(file)
 
+
+def test_training_answer_can_not_hold_a_control_token(tmp_path):
     made = byte_level()
     said = {"role": "assistant", "content": "one <|im_end|> two"}
     file = tmp_path / "said.jsonl"
@@ -238,15 +255,10 @@ def test_several_pictures_keep_their_order():
 
 
 def test_training_rows_hold_pictures_where_the_weave_is_to_see_them(tmp_path):
-    from functools import partial
-    from json import dumps
-
-    from weft.responding import as_learned
-
     RED.save(tmp_path / "red.png")
     content = [{"type": "text", "text": "abc"}, {"type": "image", "image": "red.png"}]
     line = {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "x"}]}
-    (tmp_path / "data.jsonl").write_text(dumps(line), encoding="utf-8")
+    (tmp_path / "data.jsonl").write_text(json.dumps(line), encoding="utf-8")
     model, examples = chatting(), load_examples(tmp_path / "data.jsonl")
     for placed, column in (("first", 2), ("last", 5), ("as given", 5)):
         model.weave("photos").config.placed = placed
@@ -255,8 +267,6 @@ def test_training_rows_hold_pictures_where_the_weave_is_to_see_them(tmp_path):
 
 
 def test_placed_is_saved(tmp_path):
-    from weft.model import WeftModel
-
     model = chatting(placed="last")
     model.save_pretrained(tmp_path, merge=True)
     assert WeftModel.from_pretrained(tmp_path).weave("photos").config.placed == "last"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -122,7 +122,8 @@ class ControlTokens:
         return written
 
     def _fenced(self, text: str, mark: str, special_only: bool) -> str:
-        walls = {begin + 1 for begin, _, _ in self._all(text, special_only)}
+        found = list(self._all(text, special_only))
+        walls = {begin + 1 for begin, _, _ in found} | {begin for begin, end, _ in found if end == begin + 1}
         body = text.rstrip()  # templates may strip it
         longest = min(self._longest, len(body) + 1)
         walls |= {len(body) - size + 1 for size in range(1, longest) if body[-size:] in self._beginnings}
@@ -154,9 +155,10 @@ class ControlTokens:
     ) -> tuple[list[int], Spans]:
         """See :func:`encode`; without walls (None) no control token at all is in the text."""
         own = [] if walls is None else list(self._between(text, walls))
+        plain_text = own == list(self._between(text, ()))
         plain = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False, verbose=False)
         ids, spans = plain["input_ids"], plain["offset_mapping"]
-        if self._holds(ids, own):
+        if plain_text and self._holds(ids, own):
             return ids, spans
         twin, names, back = self._twin
         renamed, done = [], 0
@@ -173,10 +175,13 @@ class ControlTokens:
         return ids, found.offsets
 
     def _between(self, text: str, walls: Sequence[int]) -> Iterator[Found]:
-        """The control tokens between the walls, the leftmost first, none of which overlap."""
+        """The control tokens between the walls, leftmost first, none of which overlap; one of a single character has
+        a wall on either side if somebody wrote it."""
         done = 0
         for begin, end, token in sorted(self._all(text, special_only=False)):
-            if begin >= done and bisect_right(walls, begin) == bisect_right(walls, end - 1):
+            before, behind = bisect_right(walls, begin), bisect_left(walls, end)
+            walled = behind > before or (end == begin + 1 and begin in walls[:before] and end in walls[behind:])
+            if begin >= done and not walled:
                 yield begin, end, token
                 done = end
 

@@ -160,6 +160,8 @@ def _example(fields: Any, where: str, folder: Path, pictures: GivenPictures) -> 
         raise DataError(f"{where}: 'messages' must be a list of objects with 'role' and 'content'.")
     messages = as_messages(fields, where)
     for part in _parts(messages):
+        if part["type"] == "text" and not isinstance(part.get("text"), str):
+            raise DataError(f"{where}: a text part holds no text; put a string under 'text'.")
         if part["type"] == "document" and not str(part.get("text") or "").strip():
             raise DataError(f"{where}: a document is empty; put its words under 'text'.")
         if part["type"] == "image":
@@ -269,7 +271,7 @@ def _tokenize(example: Example, processor: WeftProcessor, question: str) -> _Tok
                     f"{example.where}: the chat template rewrites earlier messages; give one answer a line."
                 )
             spans.append((len(before), len(until)))
-    tokens, columns, document_columns, offsets = processor.tokenize(rendered)
+    (tokens, columns, document_columns), offsets = processor.tokenize_with_spans(rendered)
     flags = [any(start <= begin and end <= stop for start, stop in spans) for begin, end in offsets]
     last = max(index for index, flag in enumerate(flags) if flag)
     encoder = processor.text_encoder

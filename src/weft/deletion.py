@@ -25,7 +25,7 @@ from weft.passages import Piece
 from weft.quoting import quote
 from weft.regions import random_window, tokens_of_region
 from weft.rendering import about_a_picture
-from weft.responding import score
+from weft.responding import as_learned, score
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
@@ -99,8 +99,8 @@ def faithfulness(
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
     text = model.caption(picture).text if text is None else text
-    question = about_a_picture(instruction or "Describe the picture.")
-    prompt, columns, *_ = model.processor.tokenize(model.processor.render(question, add_generation_prompt=True))
+    question = as_learned(model, about_a_picture(instruction or "Describe the picture."))
+    prompt, columns, _ = model.processor.tokenize(model.processor.render(question, add_generation_prompt=True))
     answer, _ = encode_written(model.processor.tokenizer, text)
     image = load_image(picture)
     memory = model.encode(image)

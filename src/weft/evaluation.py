@@ -199,9 +199,8 @@ def _answers_about(
         for start in range(0, len(asked), batch_size):
             some, shown = asked[start : start + batch_size], pictures[start : start + batch_size]
             names = list(dict.fromkeys(shown))
-            rendered = [
-                model.processor.render(about_a_picture(one.question), add_generation_prompt=True) for one in some
-            ]
+            messages = [as_learned(model, about_a_picture(one.question)) for one in some]
+            rendered = [model.processor.render(one, add_generation_prompt=True) for one in messages]
             tokenized = [model.processor.tokenize(one) for one in rendered]
             prompts = [one.ids for one in tokenized]
             held = [[(names.index(name), one.columns[0])] for name, one in zip(shown, tokenized, strict=True)]

@@ -42,13 +42,11 @@ class Tokenized(NamedTuple):
         ids: the tokens.
         columns: for each picture the token from which on it may be seen.
         document_columns: for each document the same.
-        spans: for each token the characters that it stands for; -1 of what the tokenizer puts before a text.
     """
 
     ids: list[int]
     columns: list[int]
     document_columns: list[int]
-    spans: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,10 @@ class Layout:
             return row
         if tokenizer.truncation_side == "left":
             columns, others = ([max(0, at - over) for at in them] for them in (row.columns, row.document_columns))
-            return Tokenized(row.ids[over:], columns, others, row.spans[over:])
+            return Tokenized(row.ids[over:], columns, others)
         left = len(row.ids) - over
         columns, others = ([min(left, at) for at in them] for them in (row.columns, row.document_columns))
-        return Tokenized(row.ids[:left], columns, others, row.spans[:left])
+        return Tokenized(row.ids[:left], columns, others)
 
     def laid(
         self, rows: Sequence[Tokenized], tokenizer: PreTrainedTokenizerBase

@@ -35,17 +35,11 @@ def check_names(given: Iterable[str], known: Collection[str], where: str, others
     """
     for name in given:
         if name not in known:
-            raise WeftError(f"{where} takes no option {name!r}; {near(name, sorted({*known, *others}))}")
+            raise WeftError(f"{where} takes no option {name!r}; {near(name, sorted({*known, *others} - {name}))}")
 
 
-def check_value(name: str, given: Any, known: Collection[Any], error: type[WeftError] = WeftError) -> None:
+def check_value(name: str, given: Any, known: Collection[Any]) -> None:
     """Refuse a value that is not known.
-
-    Args:
-        name: of the option.
-        given: its value.
-        known: values that there are.
-        error: what to raise.
 
     Raises:
         WeftError: it is not.
@@ -56,7 +50,7 @@ def check_value(name: str, given: Any, known: Collection[Any], error: type[WeftE
         hint = difflib.get_close_matches(str(given), shown, n=1)
         choices = ", ".join([*map(repr, shown), *others])
         said = f"did you mean {hint[0]!r}?" if hint else f"choose {choices}."
-        raise error(f"{name}: {given!r:.100} is not known; {said}")
+        raise WeftError(f"{name}: {given!r:.100} is not known; {said}")
 
 
 def check_count(name: str, given: Any, least: int = 1) -> None:

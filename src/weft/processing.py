@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, P
 from transformers.utils import get_json_schema
 from transformers.utils.chat_template_utils import _get_template_variables as variables_of
 
-from weft.control_tokens import control_tokens, encode
+from weft.control_tokens import Spans, control_tokens, encode
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import DataError, PartError
 from weft.images import load_image
@@ -220,10 +220,10 @@ class WeftProcessor(ProcessorMixin):
             pictures = tuple(pictures) if isinstance(pictures, (list, tuple)) else (pictures,)
             rendered.append(Rendered(one, pictures, (0,) * len(pictures)))
             cut = {"truncation": layout.truncation, "max_length": layout.max_length} if layout.truncation else {}
-            encoded = self.tokenizer(one, add_special_tokens=add_special_tokens, return_offsets_mapping=True, **cut)
+            encoded = self.tokenizer(one, add_special_tokens=add_special_tokens, **cut)
             belongs = encoded.sequence_ids(0)
             first = belongs.index(0) if 0 in belongs else len(belongs)
-            rows.append(Tokenized(encoded["input_ids"], [first] * len(pictures), [], encoded["offset_mapping"]))
+            rows.append(Tokenized(encoded["input_ids"], [first] * len(pictures), []))
         return self._tensors(rows, rendered, layout)
 
     def _tensors(self, rows: Sequence[Tokenized], rendered: Sequence[Rendered], layout: Layout) -> BatchFeature:
@@ -264,11 +264,16 @@ class WeftProcessor(ProcessorMixin):
 
     def tokenize(self, rendered: Rendered) -> Tokenized:
         """A text as tokens, with the places of its pictures and documents among them."""
+        return self.tokenize_with_spans(rendered)[0]
+
+    def tokenize_with_spans(self, rendered: Rendered) -> tuple[Tokenized, Spans]:
+        """The same, and for each token the characters that it stands for; -1 of what the tokenizer puts before a
+        text."""
         ids, spans = encode(self.tokenizer, rendered.text, rendered.walls)
         first = self._first if rendered.begins else []
         spans = [(-1, -1)] * len(first) + spans
         begins = [begin for begin, _ in spans]
-        return Tokenized([*first, *ids], rendered.columns(begins), rendered.document_columns(begins), spans)
+        return Tokenized([*first, *ids], rendered.columns(begins), rendered.document_columns(begins)), spans
 
     @property
     def _first(self) -> list[int]:

@@ -30,7 +30,7 @@ from weft.packed_weave import PackedWeave
 from weft.packing import NATIVE
 from weft.parts import ENCODERS, LANGUAGE_MODEL, WEIGHTS, resolve_named
 from weft.plain import changes_words
-from weft.rendering import about_a_picture, render
+from weft.rendering import about_a_picture, arranged, render
 from weft.rows import Weaves
 from weft.search import Prompt, search
 from weft.tasks import LONGEST, Caption
@@ -125,7 +125,8 @@ class Quick:
             PictureError: the picture can't be read.
         """
         read = self.weave.read(self._encoded(load_image(picture)))
-        rendered = render(about_a_picture(instruction), self.template, self.system_prompt)
+        messages = arranged(about_a_picture(instruction), self.weave.config.placed)
+        rendered = render(messages, self.template, self.system_prompt)
         encoded = self.tokenizer.encode(rendered.text, add_special_tokens=False)
         column = rendered.columns([begin for begin, _ in encoded.offsets])[0]
         placed = arrange(read, Placement.of([[(0, column)]]), self.weave.config.sees)

@@ -58,8 +58,8 @@ def find(processor: WeftProcessor, rendered: Rendered, held: Sequence[Sequence[S
         rendered: the conversation as text, the words of each document behind its place.
         held: the passages of each document.
     """
-    tokenized = processor.tokenize(rendered)
-    places = np.asarray(tokenized.spans, dtype=np.int64).reshape(-1, 2)
+    tokenized, found = processor.tokenize_with_spans(rendered)
+    places = np.asarray(found, dtype=np.int64).reshape(-1, 2)
     sources, firsts = [], []
     for owner, (offset, pieces) in enumerate(zip(rendered.document_offsets, held, strict=True)):
         for begin, piece in pieces:

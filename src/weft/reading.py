@@ -19,11 +19,11 @@ from weft.generation_options import check_options
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES, Length
 from weft.leaning import Leaning, lean, lean_on
 from weft.memory import ReadMemory
-from weft.options import check_value
+from weft.options import check_value, near
 from weft.passages import BOUND, PASSAGES, Piece, Span
 from weft.quoting import fits, quote
 from weft.rendering import about_documents
-from weft.responding import Response, reply, respond
+from weft.responding import Response, as_learned, reply, respond
 from weft.search import Prompt
 from weft.weaving import ReadingMode
 
@@ -226,7 +226,8 @@ class ReadingTasks:
             DataError: there is nothing to summarize, the document can't be read, or there is no such length.
             WeftError: ``top_memory`` is below one, or the text is too long for the prompt that it is to stand in.
         """
-        check_value("length", length, tuple(SUMMARIES), DataError)
+        if length not in SUMMARIES:
+            raise DataError(f"{length!r} is no length of a summary; {near(length, SUMMARIES, 'choose')}")
         options |= {"beams": beams, "top_memory": top_memory, "longest": LONGEST[length]}
         return self._write_about("summary", text, SUMMARIES[length], bound, reading, explain, options)
 
@@ -323,8 +324,9 @@ def prompt_about(model: WeftModel, instruction: str, items: Sequence[int]) -> tu
     """The tokens of a prompt about documents, and the items that it holds."""
     if model.processor is None:
         raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
-    rendered = model.processor.render(about_documents([""], instruction), add_generation_prompt=True)
-    prompt, _, (column,), _ = model.processor.tokenize(rendered)
+    messages = as_learned(model, about_documents([""], instruction))
+    rendered = model.processor.render(messages, add_generation_prompt=True)
+    prompt, _, (column,) = model.processor.tokenize(rendered)
     return prompt, [(item, column) for item in items]
 
 

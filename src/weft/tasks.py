@@ -251,6 +251,7 @@ class Tasks(ReadingTasks):
         beams: int = 3,
         explain: Explain = False,
         weave: str | None = None,
+        top_memory: int | None = None,
         **options: Any,
     ) -> Any:
         """Follow an instruction about each picture, or each of as many instructions about its own."""
@@ -272,7 +273,7 @@ class Tasks(ReadingTasks):
         prompts, columns = [], []
         for words in asked:
             rendered = model.processor.render(as_learned(model, about_a_picture(words)), add_generation_prompt=True)
-            ids, (column,), *_ = model.processor.tokenize(rendered)
+            ids, (column,), _ = model.processor.tokenize(rendered)
             prompts.append(ids)
             columns.append(column)
         prompts, columns = ([one[0]] * count if len(asked) == 1 else one for one in (prompts, columns))  # type: ignore[assignment]
@@ -282,7 +283,7 @@ class Tasks(ReadingTasks):
         if explain and read.weave in model.switches.off():
             raise WeftError(f"The weave {read.weave!r} is disabled, so no word needs the picture; leave out explain.")
         held = [[pair] for pair in zip(owners, columns, strict=True)]
-        options = {"longest": LONGEST, **options}
+        options |= {"longest": LONGEST, "top_memory": top_memory}
         captions = []
         for index, said in enumerate(respond(model, read, prompts, held, beams=beams, **options)):
             seen, shown = None, given[owners[index]]
