@@ -29,8 +29,8 @@ from weft.metrics import cider_d
 from weft.model import WeftModel
 from weft.packing import NATIVE
 from weft.plain import PlainDecoder
-from weft.progress import Reporter
 from weft.precision import settled
+from weft.progress import Reporter
 from weft.recipe import Recipe, changed, load_recipe
 from weft.trainer import Trainer
 
