@@ -29,6 +29,7 @@ from weft.metrics import cider_d
 from weft.model import WeftModel
 from weft.packing import NATIVE
 from weft.plain import PlainDecoder
+from weft.precision import settled
 from weft.progress import Reporter
 from weft.recipe import Recipe, changed, load_recipe
 from weft.trainer import Trainer
@@ -92,9 +93,10 @@ def train(setup: Setup, side: str, minutes: float = math.inf) -> dict[str, Any]:
 
 def prompt_run(recipe: Recipe, side: str, steps: int | None = None) -> PromptRun:
     """The run of a side that is no weave."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = settled(recipe, device)
     set_seed(recipe.seed)
     prompted, model = prompted_model(recipe, side)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     prompted.learned.to(device)
     assert model.processor is not None

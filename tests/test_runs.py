@@ -11,7 +11,7 @@ from families import language_model
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, EarlyStoppingCallback, TrainerCallback
 from woven import encoder, tokenizer
 
 from weft.errors import DataError, RecipeError, WeftError
@@ -240,6 +240,8 @@ def test_callbacks_of_transformers_are_told_and_may_stop_a_run(world, tmp_path):
     train(recipe(world, tmp_path, epochs=9), callbacks=[watching])
     losses = [round(line["dev_loss"], 3) for line in log(tmp_path) if "dev_loss" in line]
     assert watching.told == ["step", "step", losses[0], "step", losses[1]]
+    train(recipe(world, tmp_path / "early", epochs=9, learning_rate=1e-12), callbacks=[EarlyStoppingCallback(2, 1.0)])
+    assert [line["step"] for line in log(tmp_path / "early") if "dev_loss" in line] == [2, 4, 6]
     with pytest.raises(WeftError, match=r"no transformers\.TrainerCallback"):
         train(recipe(world, tmp_path / "other"), callbacks=[print])
 

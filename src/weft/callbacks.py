@@ -19,21 +19,30 @@ class Callbacks:
     Args:
         callbacks: what is told.
         recipe: the run's recipe.
-        total: steps of the run.
+
+    Attributes:
         held: what each is given by name, as transformers' Trainer gives it (``model``, ``optimizer``, ...).
 
     Raises:
         WeftError: one of them is no callback of transformers.
     """
 
-    def __init__(self, callbacks: Sequence[TrainerCallback], recipe: Recipe, total: int, **held: Any) -> None:
+    def __init__(self, callbacks: Sequence[TrainerCallback], recipe: Recipe) -> None:
         for one in callbacks:
             if not isinstance(one, TrainerCallback):
                 raise WeftError(f"callbacks: {one!r} is no transformers.TrainerCallback; give objects of such a class.")
-        self.callbacks, self.held = list(callbacks), held
+        self.callbacks = list(callbacks)
+        self.held: dict[str, Any] = {}
         self.control = TrainerControl()
-        self.state = TrainerState(max_steps=total, eval_steps=recipe.evaluate_every, save_steps=recipe.evaluate_every)
-        self.arguments = _arguments(recipe, total) if self.callbacks else None
+        self.state = TrainerState(eval_steps=recipe.evaluate_every, save_steps=recipe.evaluate_every)
+        self.arguments = _arguments(recipe) if self.callbacks else None  # which begins Accelerate's state anew
+
+    def begin(self, total: int, **held: Any) -> None:
+        """Tell that a run of so many steps begins."""
+        self.held, self.state.max_steps = held, total
+        if self.arguments is not None:
+            self.arguments.max_steps = total
+        self.tell("on_train_begin")
 
     def tell(self, event: str, **more: Any) -> TrainerControl:
         """Tell of an event by the name of its method (``on_step_end``, ...); returns what the callbacks ask for."""
@@ -51,19 +60,20 @@ class Callbacks:
         self.state.log_history.append({**logs, "step": step})
         return self.tell("on_log", logs=logs)
 
-    def evaluated(self, figures: Mapping[str, float]) -> None:
-        """Tell of an evaluation: ``dev_loss`` is transformers' ``eval_loss``."""
+    def evaluated(self, figures: Mapping[str, float], best: float) -> None:
+        """Tell of an evaluation, and note the best one so far: ``dev_loss`` is transformers' ``eval_loss``."""
         metrics = {f"eval_{name.removeprefix('dev_')}": value for name, value in figures.items()}
         self.state.log_history.append({**metrics, "step": self.state.global_step})
         self.tell("on_evaluate", metrics=metrics)
+        self.state.best_metric = best
 
 
-def _arguments(recipe: Recipe, total: int) -> TrainingArguments:
+def _arguments(recipe: Recipe) -> TrainingArguments:
     """What transformers' Trainer would have been told."""
     metric = recipe.metric
     return TrainingArguments(
         output_dir=str(Path(recipe.output)),
-        max_steps=total,
+        num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         warmup_steps=recipe.warmup,

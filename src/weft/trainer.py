@@ -84,6 +84,7 @@ class Trainer(Ways):
     ) -> None:
         check_trackers(recipe.trackers)
         self.folder = Path(recipe.output)
+        self.told = Callbacks(callbacks, recipe)
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(), log_with=recipe.trackers or None, project_dir=str(self.folder)
         )
@@ -115,7 +116,6 @@ class Trainer(Ways):
         for module in self.weave.modules():
             if isinstance(module, nn.Dropout):
                 module.p = self.weave.config.dropout
-        self.callbacks = callbacks
         self.step = 0
         self.best = math.inf
         self.stale = 0
@@ -211,13 +211,11 @@ class Trainer(Ways):
             if resume:
                 self._load()
             begin_tracking(self.accelerator, self.recipe)
-            told = {"model": self.model, "processing_class": self.processor, "optimizer": optimizer}
-            self.told = Callbacks(self.callbacks, self.recipe, self.total, **told)
             self.model.train()
             about = {"precision": self.recipe.precision, "steps": self.total}
             reporter.log(processes=self.accelerator.num_processes, device=str(self.device), **about)
             reporter.start("training", self.total, done=self.step)
-            self.told.tell("on_train_begin")
+            self.told.begin(self.total, model=self.model, processing_class=self.processor, optimizer=optimizer)
             while self.step < self.total and not self._tired() and not late:
                 epoch, at = divmod(self.step, self.steps_an_epoch)
                 for parts in self.feed.plan(epoch)[at:]:
@@ -231,7 +229,7 @@ class Trainer(Ways):
                         self._save()
                     elif asked.should_save:
                         self._save()
-                    if last or self._tired():
+                    if last or self._tired() or self.told.control.should_training_stop:
                         break
                     if late := minutes is not None and self._is_over(until):
                         self._save()
@@ -341,7 +339,7 @@ class Trainer(Ways):
         self.model.train()
         reporter.log(step=self.step, best=abs(self.best), **figures)
         track(self.accelerator, self.step, figures)
-        self.told.evaluated(figures)
+        self.told.evaluated(figures, abs(self.best))
 
     @torch.no_grad()
     def _dev_loss(self) -> float:
