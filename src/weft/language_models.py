@@ -127,6 +127,6 @@ def check_decoder(language_model: PreTrainedModel, layers: Sequence[int]) -> Non
         if tuple(hidden.shape) != (2, 3, width):
             raise WeftError(
                 f"{kind} can't be woven into: its decoder layer {index} gets hidden states of shape "
-                f"{tuple(hidden.shape)} for 2 rows of 3 tokens, and a fusion layer adds to one of width {width} "
-                "for each token, not to several streams; weave another language model."
+                f"{tuple(hidden.shape)} for 2 rows of 3 tokens, and a fusion layer adds to one of width {width} for "
+                "each token, not to several streams; weave another language model."
             )
