@@ -153,8 +153,14 @@ class TextEncoder(nn.Module):
             question: the question in whose sight it is to be encoded, which takes some of its room; empty for none.
         """
         room = self.longest - len(self.before(question))
-        encoded = self.tokenizer(text, return_offsets_mapping=True, truncation=True, max_length=room)
-        return encoded["input_ids"], np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+        # A tokenizer that is asked to truncate does so for all threads; what is too long is cut here, before its last tokens.
+        encoded = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
+        ids, spans, belongs = encoded["input_ids"], encoded["offset_mapping"], encoded.sequence_ids(0)
+        if len(ids) > room:
+            end = 1 + max(place for place, one in enumerate(belongs) if one is not None)
+            kept = room - (len(ids) - end)
+            ids, spans = [*ids[:kept], *ids[end:]], [*spans[:kept], *spans[end:]]
+        return ids, np.asarray(spans, dtype=np.int64).reshape(-1, 2)
 
     @property
     def begin(self) -> int:
