@@ -153,7 +153,7 @@ class TextEncoder(nn.Module):
             question: the question in whose sight it is to be encoded, which takes some of its room; empty for none.
         """
         room = self.longest - len(self.before(question))
-        # A tokenizer that is asked to truncate does so for all threads; what is too long is cut here, before its last tokens.
+        # A tokenizer that is asked to truncate does so for all threads, so what is too long is cut here.
         encoded = self.tokenizer(text, return_offsets_mapping=True, verbose=False)
         ids, spans, belongs = encoded["input_ids"], encoded["offset_mapping"], encoded.sequence_ids(0)
         if len(ids) > room:
