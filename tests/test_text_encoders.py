@@ -292,6 +292,17 @@ def test_text_that_is_too_long_is_cut_off(kind, tmp_path):
     assert spans[0].tolist() == spans[-1].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_cut_off_is_what_the_tokenizer_would_truncate(kind, tmp_path):
+    made = load_text_encoder(saved(kind, tmp_path / kind, longest=9))
+    text = " ".join(f"word{number}" for number in range(40))
+    ids, spans = made.tokenize(text)
+    expected = made.tokenizer(text, truncation=True, max_length=9, return_offsets_mapping=True)
+    assert len(ids) == 9
+    assert ids == expected["input_ids"]
+    assert spans.tolist() == [list(span) for span in expected["offset_mapping"]]
+
+
 def test_tokenizer_says_how_long_a_text_may_be(tmp_path):
     made = load_text_encoder(saved("minilm", tmp_path / "minilm", longest=16))
     assert made.longest == 16
