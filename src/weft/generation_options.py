@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from weft.errors import WeftError
 from weft.options import check_count, check_names
@@ -29,12 +29,16 @@ _DRAWING = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "top_h
 """Options of drawing, with the values at which they do nothing new."""
 _TASKS = ("beams", "bound", "explain", "keep", "length", "mode", "passages", "reading", "source", "top_memory", "where")
 """Options that tasks have of their own, which may have been meant."""
-KNOWN = frozenset(
-    {name for name in vars(GenerationConfig()) if not name.startswith("_")} - {"transformers_version"} - OWN.keys()
-    | {"logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model", "streamer", "tokenizer"}
-    | {"seed"}
-)
-"""What tasks take."""
+
+
+@lru_cache(maxsize=1)
+def known_options() -> frozenset[str]:
+    """What tasks take."""
+    from transformers import GenerationConfig  # which a caption from a cold process does not wait for
+
+    others = {"logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model", "streamer"}
+    names = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
+    return frozenset(names - {"transformers_version"} - OWN.keys() | others | {"tokenizer", "seed"})
 
 
 def check_options(options: dict[str, Any], where: str = "A task", others: Collection[str] = ()) -> None:
@@ -52,7 +56,7 @@ def check_options(options: dict[str, Any], where: str = "A task", others: Collec
     for name, instead in OWN.items():
         if options.get(name) is not None and (name, options[name]) != ("num_return_sequences", 1):
             raise WeftError(f"{where} decides {name} itself; {instead}.")
-    check_names(options.keys() - OWN.keys(), KNOWN, where, {*_TASKS, *others})
+    check_names(options.keys() - OWN.keys(), known_options(), where, {*_TASKS, *others})
     drawn = [name for name, idle in _DRAWING.items() if options.get(name, idle) not in (None, idle)]
     if drawn and not options.get("do_sample"):
         raise WeftError(f"{drawn[0]} is for drawing words, and none are drawn; give do_sample=True as well.")

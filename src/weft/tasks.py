@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from PIL import Image
 
-from weft.drawing import Sampling
 from weft.errors import DataError, WeftError
 from weft.explain import Seen, look, needed
-from weft.generation_options import KNOWN, check_options
+from weft.generation_options import check_options, known_options
 from weft.images import PICTURES, load_image
 from weft.instructions import CAPTION, TITLE
 from weft.memory import Memory, ReadMemory
@@ -26,9 +25,9 @@ from weft.options import check_count, check_names, check_value
 from weft.reading import ReadingTasks
 from weft.rendering import Messages, about_a_picture
 from weft.responding import as_learned, prompt_of, reply, respond
-from weft.streaming import stream as streamed
 
 if TYPE_CHECKING:
+    from weft.drawing import Sampling
     from weft.model import WeftModel
     from weft.weaving import ReadingMode
 
@@ -223,7 +222,7 @@ class Tasks(ReadingTasks):
             raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
         known = model.processor.template_variables
         template = dict(chat_template_kwargs or {})
-        template |= {name: options.pop(name) for name in options.keys() & (known - KNOWN)}
+        template |= {name: options.pop(name) for name in options.keys() & (known - known_options())}
         if tools:
             if "tools" not in known:
                 raise WeftError("The chat template knows no tools; leave them out, or give a model that calls tools.")
@@ -234,6 +233,10 @@ class Tasks(ReadingTasks):
         if stream:
             if many or beams != 1:
                 raise WeftError("A stream is of one conversation, and without beams; leave stream or the others out.")
+            from weft.streaming import (
+                stream as streamed,
+            )  # transformers, which a caption from a cold process is without
+
             sampling = _sampling(longest, options)
             return streamed(model, prompt_of(model, conversations[0], top_memory, reading, longest, template), sampling)
         check_options(options, "chat", {"chat_template_kwargs", "stream", *known})
@@ -300,6 +303,8 @@ class Tasks(ReadingTasks):
 
 def _sampling(longest: int, options: dict[str, Any]) -> Sampling:
     """How the words of a stream are chosen."""
+    from weft.drawing import Sampling
+
     check_options(options, "A stream")
     check_names(options, ("do_sample", "temperature", "top_p", "seed"), "A stream")
     check_count("max_new_tokens", longest)
