@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from families import LLAMA, language_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 from woven import encoder, memory, open_weave, tokenizer, woven
 
 import weft
+from weft import WeftModel
 from weft.errors import WeftError
 from weft.language_models import language_model_of
 from weft.making import weave
@@ -107,12 +110,54 @@ def test_sizes_that_each_layer_has_for_itself_do_not_stand_in_the_way():
     assert not torch.equal(model(input_ids=IDS, memories=[model.place(model.read(memory()), ROWS)]).logits[0], IDS[0])
 
 
-def test_a_decoder_of_several_streams_is_refused_when_weaving():
+def streams() -> PreTrainedModel:
+    """A language model with four residual streams for each token."""
     small = {"vocab_size_per_layer_input": 128, "hidden_size_per_layer_input": 8, "laurel_rank": 4}
     small |= {"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0] * 3}
-    base = built("gemma3n_text", **TEXT, **small, layer_types=["sliding_attention", "full_attention", "full_attention"])
-    with pytest.raises(WeftError, match=r"Gemma3nForCausalLM can't be woven into: .* several streams"):
-        weave(base, vision=encoder())
+    return built("gemma3n_text", **TEXT, **small, layer_types=["sliding_attention", "full_attention", "full_attention"])
+
+
+@torch.no_grad()
+def test_a_decoder_of_several_streams_is_read_as_their_mean_and_added_to_in_each():
+    model = weave(streams(), vision=encoder(), start=1, every=1).eval()
+    expected = model.language_model(input_ids=IDS).logits
+    placed = model.place(model.read(memory()), ROWS)
+    assert torch.equal(model(input_ids=IDS, memories=[placed]).logits, expected)
+    open_weave(model)
+    found: dict[str, torch.Tensor] = {}
+    decoder = model.language_model.model.layers[1]
+    keep = [
+        decoder.register_forward_pre_hook(lambda _, args: found.update(before=args[0]), prepend=True),
+        decoder.register_forward_pre_hook(lambda _, args: found.update(behind=args[0])),
+    ]
+    placed = model.place(model.read(memory()), ROWS)
+    logits = model(input_ids=IDS, memories=[placed]).logits
+    for hook in keep:
+        hook.remove()
+    fusion = model.weave().fusion(0)
+    mean = found["before"].mean(0)
+    added = placed.fuse(fusion, 0, mean, placed.visible(torch.arange(IDS.shape[1]))) - mean
+    torch.testing.assert_close(found["behind"] - found["before"], added.expand_as(found["before"]), rtol=0, atol=1e-5)
+    assert torch.equal(logits[1], expected[1])
+    assert not torch.allclose(logits[0], expected[0], atol=1e-3)
+
+
+def test_a_weave_on_several_streams_generates_and_comes_back_from_disk(tmp_path):
+    model = open_weave(weave(streams(), vision=encoder(), start=1, every=1)).eval()
+    options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None, "attention_mask": torch.ones_like(IDS)}
+
+    def words(one: WeftModel, **more: Any) -> torch.Tensor:
+        return one.generate(IDS, memories=[one.place(one.read(memory()), ROWS)], **options, **more)
+
+    assert torch.equal(words(model), words(model, use_cache=False))
+    model.save_pretrained(tmp_path / "woven", merge=True)
+    assert torch.equal(words(WeftModel.from_pretrained(tmp_path / "woven")), words(model))
+
+
+@pytest.mark.parametrize("options", [{"initial": "self-attention"}, {"joint": True}, {"text": "language-model"}])
+def test_what_several_streams_do_not_take_is_refused(options):
+    with pytest.raises(WeftError, match="several residual streams"):
+        weave(streams(), **({} if "text" in options else {"vision": encoder()}), **options)
 
 
 def test_a_model_with_an_encoder_of_its_own_is_refused():

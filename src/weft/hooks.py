@@ -89,8 +89,12 @@ class FusionHook:
             return None
         weave, memory, visible = found
         hidden = args[0] if args else kwargs["hidden_states"]
-        text = self._text(looking, weave, hidden, memory, (*args, *kwargs.values())) if weave.config.joint else None
-        fused = memory.fuse(weave.fusion(self.index), self.index, hidden, visible, text)
+        axis = weave.config.stream_axis
+        read = hidden if axis is None else hidden.mean(axis)
+        text = self._text(looking, weave, read, memory, (*args, *kwargs.values())) if weave.config.joint else None
+        fused = memory.fuse(weave.fusion(self.index), self.index, read, visible, text)
+        if axis is not None:
+            fused = hidden + (fused - read).unsqueeze(axis)  # what is added is exactly zero where nothing is looked at
         return ((fused, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": fused})
 
     def _text(

@@ -1,8 +1,8 @@
 """Language models to be woven into: loaded from folders, taken out of checkpoints that hold more, and looked over.
 
 :func:`load_language_model` and :func:`language_model_of` hand on a causal language model, of a multimodal checkpoint
-(Gemma 3, LLaVA, ...) the one inside, without its own vision tower. :func:`check_decoder` finds out before anything is
-woven whether fusion layers can sit in front of its decoder layers.
+(Gemma 3, LLaVA, ...) the one inside, without its own vision tower. :func:`stream_axis` finds out before anything is
+woven whether fusion layers can sit in front of its decoder layers, and what they find there.
 """
 
 from __future__ import annotations
@@ -105,15 +105,16 @@ _NOT_ALONE = (
 
 
 @torch.no_grad()
-def check_decoder(language_model: PreTrainedModel, layers: Sequence[int]) -> None:
-    """See to it that fusion layers can sit in front of some decoder layers: two rows of three tokens are let through.
+def stream_axis(language_model: PreTrainedModel, layers: Sequence[int]) -> int | None:
+    """Along which axis of the hidden states in front of some decoder layers several residual streams lie; None where
+    there is one stream. Two rows of three tokens are let through to find out.
 
     Args:
         language_model: the language model.
         layers: the decoder layers.
 
     Raises:
-        WeftError: they hand on something other than one hidden state for each token.
+        WeftError: a fusion layer can't sit there, since something other than hidden states of tokens is handed on.
     """
     kind, decoder = type(language_model).__name__, decoder_layers(language_model)
     width = language_model.config.get_text_config(decoder=True).hidden_size
@@ -123,10 +124,16 @@ def check_decoder(language_model: PreTrainedModel, layers: Sequence[int]) -> Non
         found = states_before(language_model, chosen, {"input_ids": torch.ones(2, 3, dtype=torch.long, device=device)})
     except Exception as error:  # whatever a model may say that does not run on plain text
         raise WeftError(f"{kind} can't be woven into: run on six tokens it says {error!r}.") from error
-    for index, hidden in zip(layers, found, strict=True):
-        if tuple(hidden.shape) != (2, 3, width):
-            raise WeftError(
-                f"{kind} can't be woven into: its decoder layer {index} gets hidden states of shape "
-                f"{tuple(hidden.shape)} for 2 rows of 3 tokens, and a fusion layer adds to one of width {width} for "
-                "each token, not to several streams; weave another language model."
-            )
+    shapes = {tuple(hidden.shape) for hidden in found}
+    for axis in (None, 0, 2):
+        if all(_without(shape, axis) == (2, 3, width) for shape in shapes):
+            return axis
+    raise WeftError(
+        f"{kind} can't be woven into: in front of the decoder layers {list(layers)} 2 rows of 3 tokens have the shape "
+        f"{' and '.join(map(str, sorted(shapes)))}, which are no hidden states of width {width}; weave another "
+        "language model."
+    )
+
+
+def _without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    return shape if axis is None else shape[:axis] + shape[axis + 1 :]

@@ -21,7 +21,7 @@ from weft.checkpoint import own_encoder
 from weft.config import WeftConfig
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import WeftError
-from weft.language_models import check_decoder, language_model_of, load_language_model
+from weft.language_models import language_model_of, load_language_model, stream_axis
 from weft.model import WeftModel
 from weft.namers import Namer, load_namer
 from weft.packing import multiplies_bfloat16
@@ -160,7 +160,12 @@ def weave(
         raise WeftError(f"tokenizer={tokenizer!r} is none; load it first, with AutoTokenizer.from_pretrained.")
     config = language_model.config.get_text_config(decoder=True)
     chosen = choose_layers(config.num_hidden_layers, every=every, start=start, layers=layers)
-    check_decoder(language_model.language_model, chosen)
+    axis = stream_axis(language_model.language_model, chosen)
+    if axis is not None and (text == OWN or initial != "identity" or options.get("joint")):
+        raise WeftError(
+            "This language model keeps several residual streams for each token, of which fusion layers read the mean; "
+            "it takes no text='language-model', no initial='self-attention' and no joint=True."
+        )
     encoder: VisionEncoder | TextEncoder
     if text is None:
         encoder, fields = _eyes(vision or "efficientnet-lite2")
@@ -179,7 +184,8 @@ def weave(
         )
     check_divides("connector_heads", fields["connector_heads"], "hidden_size", fields["hidden_size"])
     check_divides("kv_heads", fields["kv_heads"], "heads", fields["heads"])
-    made = WeaveConfig(layers=chosen, encoder={"id": encoder.id, "sha256": encoder.sha256}, initial=initial, **fields)
+    fields |= {"encoder": {"id": encoder.id, "sha256": encoder.sha256}, "initial": initial, "stream_axis": axis}
+    made = WeaveConfig(layers=chosen, **fields)
     language_model.add_weave(name, made, encoder, namer).to(dtype=dtype or language_model.language_model.dtype)
     if language_model.processor is None and tokenizer is not None:
         language_model.processor = WeftProcessor(tokenizer)

@@ -82,6 +82,9 @@ class WeaveConfig:
         reading: how its texts were read when it learned: ``"once"`` or ``"careful"``.
         reading_by_task: the tasks (``"answer"``, ``"title"``, ``"summary"``) whose texts are read in another way unless
             somebody asks for one, with that way: what measured best.
+        stream_axis: of a language model that keeps several residual streams for each token (Gemma 3n, DeepSeek V4), the
+            axis of its hidden states along which they lie; None where there is one. Fusion layers read the mean of the
+            streams, and add to each.
         placed: where its pictures or documents stand in a message, whatever the order of the message's parts:
             ``"first"`` or ``"last"``, before or behind its words, or ``"as given"``.
         citing_heads: decoder layer and head of those heads of the language model whose attention says where in a prompt
@@ -109,6 +112,7 @@ class WeaveConfig:
     copy_width: int = 0
     sees: Sees = "all"
     joint: bool = False
+    stream_axis: int | None = None
     initial: Initial = "identity"
     labels: dict[str, str] = field(default_factory=dict)
     refuses_at: float = 0.5
