@@ -180,8 +180,11 @@ def test_additions_to_the_language_model_are_not_left_out():
     handle = layer.register_forward_hook(lambda *a: None)
     assert not may_be_plain(model)
     handle.remove()
-    with head_inputs(model.get_output_embeddings()):
-        assert not may_be_plain(model)
+    handle = model.get_output_embeddings().register_forward_pre_hook(lambda *a: None)
+    assert not may_be_plain(model)
+    handle.remove()
+    with head_inputs(model.get_output_embeddings()):  # which looks on at its own thread's calls, and changes nothing
+        assert may_be_plain(model)
     layer.down_proj = torch.nn.Sequential(layer.down_proj)
     assert not may_be_plain(model)
     assert not may_be_plain(woven("gpt2"))
