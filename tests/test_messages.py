@@ -191,10 +191,11 @@ def test_training_rows_hold_tool_calls_and_tools(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ({"messages": [{"role": "user", "content": ["x"]}, {"role": "assistant", "content": "y"}]}, "no object"),
+        ({"messages": [{"role": "user", "content": [5]}, {"role": "assistant", "content": "y"}]}, "no object"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "no text"),
         ({"messages": [{"role": "user"}, {"role": "assistant", "content": "y"}]}, "'role' and 'content'"),
-        ({"messages": [{"role": "assistant", "content": None}]}, "says nothing"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "content of a message is None"),
+        ({"messages": [{"role": "assistant", "content": " "}]}, "says nothing"),
         ({"messages": [{"role": "assistant", "content": "y"}], "tools": "{"}, "not JSON"),
         ({"messages": [{"role": "assistant", "content": "y"}], "tools": {}, "chat_template_kwargs": [1]}, "an object"),
     ],

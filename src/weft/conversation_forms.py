@@ -80,8 +80,10 @@ def _part(part: Any, pictures: Iterator[Any], where: str) -> dict[str, Any]:
     """A part of a message: words, a picture, or a document."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
+    if not isinstance(part, Mapping):
+        raise DataError(f"{where}: the part {part!r:.100} is no object; use 'text', 'image' or 'document' parts.")
     # Columns of a table have all keys of all kinds of parts; those that a part does not use are empty.
-    held = {key: value for key, value in part.items() if value is not None} if isinstance(part, Mapping) else {}
+    held = {key: value for key, value in part.items() if value is not None}
     kind = held.get("type")
     if kind in _TEXTS:
         return {**held, "type": "text"}
