@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from weft.adapters import own_tensors
+from weft.language_models import load_language_model
 
 _IDLE = {
     "architectures",
@@ -50,7 +51,7 @@ def changed(language_model: PreTrainedModel, folder: Path) -> str:
         return _differing(tensors, folder, strict=False)
 
     def again() -> Mapping[str, Tensor]:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=language_model.dtype).state_dict()
+        return load_language_model(folder, dtype=language_model.dtype).state_dict()
 
     return changed_tensor(tensors, folder, again)
 
@@ -118,6 +119,8 @@ def _changed_setting(language_model: PreTrainedModel, folder: Path) -> str:
     """The first setting of a language model that its folder says otherwise."""
     own = _settings(language_model.config)
     stored = AutoConfig.from_pretrained(folder)
+    if stored.model_type != language_model.config.model_type:  # a multimodal checkpoint, of which this is the inside
+        stored = stored.get_text_config(decoder=True)
     if not (differing := _names(own, _settings(stored))):
         return ""
     with torch.device("meta"):  # some settings are set by the model itself
