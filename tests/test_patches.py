@@ -179,9 +179,8 @@ def test_a_model_whose_size_of_pictures_is_not_known_needs_a_processor():
         load_vision_encoder(auto("resnet", embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1]))
 
 
-def test_models_that_hide_patches_or_see_in_queries_are_refused():
-    torch.manual_seed(0)
-    with pytest.raises(PartError, match=r"ViTMAEModel gives .* patches"):
+def test_models_that_hide_patches_are_refused():
+    with pytest.raises(PartError, match=r"ViTMAEModel gives other patches of a picture each time"):
         encoder_from_model(auto("vit_mae", **PATCHES).eval(), T.ViTImageProcessorPil(size=SQUARE))
 
 

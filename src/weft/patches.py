@@ -78,7 +78,8 @@ def find_layout(
         grid: rows and columns of patches that are cut already; None for pictures as such.
 
     Raises:
-        PartError: it gives no patches, or those do not answer to what lies in their places.
+        PartError: it gives no patches, or not the same ones each time, or those do not answer to what lies in their
+            places.
     """
     generator = torch.Generator().manual_seed(0)
     noise = 0.5 * torch.randn(like.shape, generator=generator)
@@ -97,6 +98,11 @@ def find_layout(
     finally:
         for handle in handles:
             handle.remove()
+    if not torch.allclose(plain, hidden(noise.to(like)), atol=1e-3, equal_nan=True):
+        raise PartError(
+            f"{type(model).__name__} gives other patches of a picture each time, as one that hides some does; "
+            "give an encoder that shows all of them."
+        )
     found = list(_layouts(plain, first or _patch_grid(model, like)))
     if not found:
         raise PartError(f"{type(model).__name__} gives {tuple(plain.shape)}, in which no patches can be found.")
