@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -347,7 +348,7 @@ def test_weave_says_how_texts_are_read_for_each_task_unless_somebody_does(model,
     assert model.summarize(FOX, **OPTIONS).reading == "careful"
     model.save_pretrained(tmp_path, merge=True)
     loaded = WeftModel.from_pretrained(tmp_path).weave("reader").config
-    assert loaded == model.weave("reader").config
+    assert replace(loaded, encoder={}) == replace(model.weave("reader").config, encoder={})
     with pytest.raises(WeftError, match="choose once, careful, prompt"):
         model.title_text(FOX, reading="twice")
 
