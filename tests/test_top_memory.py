@@ -220,8 +220,8 @@ def test_engine_says_what_generate_says(both):
         given = both.processor.apply_chat_template(messages, add_generation_prompt=True)
         out = both.generate(**given, top_memory=1, max_new_tokens=12, do_sample=False)[0, given["input_ids"].shape[1] :]
         assert reply == both.processor.decode(out, skip_special_tokens=True).strip()
-        assert reply == both.chat(messages, top_memory=1, longest=12)["content"]
-    assert replies[0] != both.chat(conversations[0], longest=12)["content"]
+        assert reply == both.chat(messages, top_memory=1, max_new_tokens=12)["content"]
+    assert replies[0] != both.chat(conversations[0], max_new_tokens=12)["content"]
 
 
 @pytest.mark.parametrize("beams", [1, 3])
