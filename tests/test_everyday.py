@@ -184,9 +184,6 @@ def test_a_weave_writes_captions_that_begin_as_they_are_told_to(shipped_model):
     for beginning, caption in zip(("A teapot", "An owl"), told, strict=True):
         assert re.fullmatch(rf"{beginning}( [a-z' -]+)?\.", caption)
         assert not re.search(r"\b(man|woman|girl|boy|person|people|child)\b", caption)
-    assert re.search(
-        r"\b(man|woman|girl|boy|person|people|child)\b", shipped_model.caption(EXAMPLES / "astronaut.jpg").text
-    )
 
 
 def test_what_was_written_is_said_of_what_stands_for_it_as_well(tmp_path):
