@@ -56,7 +56,7 @@ class Ways:
         self.accelerator.wait_for_everyone()
         self.plain_losses: Tensor | None = None
         first = frozen_layers(self.model)
-        streams = any(weave.config.stream_axis is not None for weave in self.model.weaves.values())
+        streams = any(self.model.weave(name).config.stream_axis is not None for name in self.model.weaves)
         stores = self.recipe.store_hidden and not streams
         hidden = self._hidden_store(first) if stores and first is not None else None
         if hidden is not None and self._fast_way_holds(hidden):
