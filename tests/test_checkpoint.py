@@ -10,7 +10,7 @@ from families import language_model
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, pipeline
-from woven import encoder, memory, open_weave, tokenizer
+from woven import encoder, memory, open_weave, parts_on_disk
 
 from weft.config import WeftConfig
 from weft.errors import PartError
@@ -25,10 +25,7 @@ IDS = torch.randint(3, 100, (2, 9), generator=torch.Generator().manual_seed(1))
 @pytest.fixture
 def parts(tmp_path):
     """A language model and an encoder on disk."""
-    language_model("llama").save_pretrained(tmp_path / "lm")
-    tokenizer().save_pretrained(tmp_path / "lm")
-    encoder().save_pretrained(tmp_path / "vit")
-    return tmp_path / "lm", tmp_path / "vit"
+    return parts_on_disk(tmp_path)
 
 
 @pytest.fixture

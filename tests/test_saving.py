@@ -9,7 +9,7 @@ import torch
 from families import language_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from woven import encoder, memory, open_weave, reader, tokenizer
+from woven import memory, open_weave, parts_on_disk, reader, tokenizer
 
 from weft.errors import PartError, WeftError
 from weft.making import weave
@@ -24,10 +24,7 @@ IDS = torch.randint(3, 100, (2, 9), generator=torch.Generator().manual_seed(1))
 @pytest.fixture
 def parts(tmp_path):
     """A language model and an encoder on disk."""
-    language_model("llama").save_pretrained(tmp_path / "lm")
-    tokenizer().save_pretrained(tmp_path / "lm")
-    encoder().save_pretrained(tmp_path / "vit")
-    return tmp_path / "lm", tmp_path / "vit"
+    return parts_on_disk(tmp_path)
 
 
 @pytest.fixture

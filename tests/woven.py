@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +41,14 @@ def encoder(width: int = 24, seed: int = 0, **options: Any) -> VisionEncoder:
     )
     processor = ViTImageProcessorPil(size={"height": 24, "width": 24})
     return encoder_from_model(ViTModel(config, add_pooling_layer=False), processor, **options)
+
+
+def parts_on_disk(folder: Path) -> tuple[Path, Path]:
+    """A language model with its tokenizer, and an encoder, each in a folder of its own."""
+    language_model("llama").save_pretrained(folder / "lm")
+    tokenizer().save_pretrained(folder / "lm")
+    encoder().save_pretrained(folder / "vit")
+    return folder / "lm", folder / "vit"
 
 
 def woven(family: str | PreTrainedModel = "llama", *, opened: bool = True, seed: int = 0, **options: Any) -> WeftModel:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from weft.caption_words import plural
 from weft.everyday_words import ANIMALS, with_article, words
@@ -35,7 +36,7 @@ class Kind:
     def noun_in(self, caption: str) -> str | None:
         """What a caption calls the one thing of this kind that it tells of, in the singular; None where there is none,
         or more than one."""
-        found = self._pattern().findall(caption.lower())
+        found = self._pattern.findall(caption.lower())
         return self._singular(found[0]) if len(found) == 1 else None
 
     def exchanged(self, caption: str, other: str) -> str:
@@ -43,7 +44,7 @@ class Kind:
 
         ``"A boy on a bike."`` is ``"A boy on an elephant."``.
         """
-        pattern = self._pattern().pattern
+        pattern = self._pattern.pattern
         text = re.sub(
             rf"\b(an?) {pattern}",
             lambda found: plural(other) if self._is_plural(found[2]) else with_article(other),
@@ -55,6 +56,7 @@ class Kind:
         )
         return text[:1].upper() + text[1:]
 
+    @cached_property
     def _pattern(self) -> re.Pattern[str]:
         longest_first = sorted({form for word in self.said for form in (word, plural(word))}, key=len, reverse=True)
         return re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})\b(?!-)", re.IGNORECASE)

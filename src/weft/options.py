@@ -12,13 +12,13 @@ FEW = 12
 """Names that a message lists; of more it tells only the near one."""
 
 
-def near(given: object, known: Iterable[object], otherwise: str = "known are:") -> str:
-    """What somebody may have meant, as the end of a sentence."""
+def near(given: object, known: Iterable[object], otherwise: str = "known are:", few: int = FEW) -> str:
+    """What somebody may have meant, as the end of a sentence; else all that is known, where that is few enough."""
     names = list(map(str, known))
     found = difflib.get_close_matches(str(given), names, n=1)
     if found:
         return f"did you mean {found[0]!r}?"
-    return f"{otherwise} {', '.join(names)}." if len(names) <= FEW else "leave it out."
+    return f"{otherwise} {', '.join(names)}." if len(names) <= few else "leave it out."
 
 
 def check_names(given: Iterable[str], known: Collection[str], where: str, others: Collection[str] = ()) -> None:

@@ -13,11 +13,10 @@ import yaml
 
 from weft.errors import RecipeError
 from weft.settings_check import checked, suggestion
-from weft.weaving import Initial, WeaveConfig
+from weft.weaving import DERIVED, Initial, WeaveConfig
 
-_DERIVED = {"encoder", "hidden_size", "layered", "memory_size", "memory_tokens", "reads", "stream_axis"}
 WEAVE: dict[str, Any] = {
-    **{name: kind for name, kind in typing.get_type_hints(WeaveConfig).items() if name not in _DERIVED},
+    **{name: kind for name, kind in typing.get_type_hints(WeaveConfig).items() if name not in DERIVED},
     "layers": list[int] | None,
     "every": int | None,
     "start": int | None,

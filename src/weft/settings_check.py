@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from weft.errors import RecipeError
+from weft.options import near
 
 
 def checked(fields: Mapping[Any, Any], hints: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -31,8 +31,7 @@ def checked(fields: Mapping[Any, Any], hints: Mapping[str, Any], where: str) -> 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What somebody may have meant, or all that is known."""
     known = list(known)
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}."
+    return near(name.lower(), known, few=len(known))
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

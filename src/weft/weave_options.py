@@ -13,21 +13,10 @@ from torch import nn
 from weft.errors import WeftError
 from weft.memory import Sees
 from weft.options import check_count, check_names, check_value, near
-from weft.weaving import Initial, ReadingMode, WeaveConfig
+from weft.weaving import DERIVED, Initial, ReadingMode, WeaveConfig
 
-DECIDED = (
-    "encoder",
-    "layers",
-    "hidden_size",
-    "memory_size",
-    "memory_tokens",
-    "reads",
-    "layered",
-    "initial",
-    "labels",
-    "stream_axis",
-)
-"""Fields of a weave's configuration that follow from the language model, the encoder, or arguments of their own."""
+DECIDED = DERIVED | {"layers", "initial", "labels"}
+"""Fields of a weave's configuration that follow from its parts, or have arguments of their own."""
 AT_LEAST_ONE = ("heads", "kv_heads", "head_dim", "connector_heads")
 """Numbers without which there is no attention; all others may be 0."""
 

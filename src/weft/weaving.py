@@ -47,6 +47,10 @@ def check_reading(mode: ReadingMode | None) -> ReadingMode | None:
     return mode
 
 
+DERIVED = frozenset({"encoder", "hidden_size", "layered", "memory_size", "memory_tokens", "reads", "stream_axis"})
+"""Fields of a weave's configuration that follow from the language model and the encoder."""
+
+
 @dataclass
 class WeaveConfig:
     """What a weave is made of; written to ``config.json``.
