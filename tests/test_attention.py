@@ -193,6 +193,17 @@ def test_neighbouring_query_heads_share_a_key_value_head(
         assert_near(explicit[..., head, :, :], expected, TOLERANCE[dtype])
 
 
+def test_compiled_for_keys_of_any_number_under_a_mask_of_one_width() -> None:
+    """Compiled again for other numbers of keys, the number is a symbol while the mask's width is still a number."""
+    torch.compiler.reset()
+    compiled = torch.compile(attention, backend="eager", fullgraph=True)
+    query = torch.randn(2, 4, 7, 8)
+    for tokens in (5, 6):
+        compiled(query, *[torch.randn(2, 4, tokens, 8)] * 2)
+    key, mask = torch.randn(2, 4, 9, 8), torch.rand(2, 1, 7, 9) > 0.5
+    torch.testing.assert_close(compiled(query, key, key, mask), attention(query, key, key, mask))
+
+
 def test_leading_dimensions_broadcast() -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(4, 1, 3, 8), torch.randn(5, 6, 8), torch.randn(6, 7)

@@ -149,7 +149,7 @@ def _check_mask(mask: Mask, shape: tuple[int, ...]) -> None:
     if mask.dtype != torch.bool:
         raise ValueError(f"the mask of shape {tuple(mask.shape)} is {mask.dtype}; give booleans, True = may look")
     sizes = zip(mask.shape[::-1], shape[::-1], strict=False)
-    if mask.ndim > len(shape) or any(size not in (1, wanted) for size, wanted in sizes):
+    if mask.ndim > len(shape) or any(size != 1 and size != wanted for size, wanted in sizes):
         raise ValueError(f"the mask of shape {tuple(mask.shape)} doesn't broadcast to [..., T, N] = {shape}")
 
 
