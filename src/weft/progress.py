@@ -1,19 +1,24 @@
-"""What a long run tells: a progress bar for people, and a JSONL log for programs."""
+"""What a long run tells: a progress bar or lines for people, and a JSONL log for programs."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import deque
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+SECONDS_A_LINE = 30.0
+
 
 class Reporter:
     """A progress bar on standard error, and a log.
+
+    A bar can't be drawn into a file; where standard error is one, a line is written every half a minute instead.
 
     Args:
         log: file to which figures are added, one JSON object a line.
@@ -34,6 +39,7 @@ class Reporter:
             disable=not enabled,
         )
         self.recent: deque[tuple[float, float]] = deque(maxlen=50)
+        self.told = time.monotonic()
 
     def __enter__(self) -> Reporter:
         self.bar.start()
@@ -58,10 +64,24 @@ class Reporter:
             text = f"loss {figures['loss']:.3f}, {speed:,.0f} tokens/s"
             self.log(step=done, **figures)
         self.bar.update(self.task, completed=done, figures=text)
+        self._line()
 
     def count(self, done: int, total: int) -> None:
         """Tell how much is done of a stage whose size shows as it goes."""
         self.bar.update(self.task, completed=done, total=total)
+        self._line()
+
+    def _line(self) -> None:
+        """What a bar would show, as a line, where none can be drawn."""
+        drawn = self.console.is_terminal or self.console.is_jupyter
+        if drawn or not self.enabled or time.monotonic() - self.told < SECONDS_A_LINE:
+            return
+        self.told = time.monotonic()
+        (task,) = self.bar.tasks
+        left = task.time_remaining
+        figures = [task.fields["figures"], "" if left is None else f"{timedelta(seconds=round(left))} left"]
+        about = ", ".join([f"{task.completed:,.0f} of {task.total or 0:,.0f}", *filter(None, figures)])
+        self.console.print(f"{task.description}: {about}")
 
     def say(self, text: str) -> None:
         """A sentence for people."""
