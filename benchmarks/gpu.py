@@ -1,6 +1,7 @@
 """Weft on a GPU beside transformers: tokens of 1, 8 and 64 rows, what a memory costs, and how fast a weave learns.
 
     python benchmarks/gpu.py [--device cuda] [--output FILE] [--repeats 5] [--rows 1,8,64] [--memories 81,1000,10000]
+        [--learned 32]
 
 All sides have the default language model's geometry and random weights in bfloat16, on which no time depends, so that
 nothing has to be fetched. Sides take turns after a round of warming up. Prints the table and, with ``--output``, writes
@@ -54,8 +55,6 @@ CAPTIONS = 5
 WORDS = 12
 PAGE = 256
 """Tokens of a page of continuous batching's cache: its default."""
-LEARNED_AT_ONCE = 32
-"""Rows of a step of training."""
 
 
 @dataclass(frozen=True)
@@ -200,19 +199,19 @@ def memories(bench: Bench, sizes: list[int]) -> dict[str, Any]:
 # Training
 
 
-def training(bench: Bench, folder: Path) -> dict[str, Any]:
-    """Captions a second that a weave learns, five to a photo: the fast way, and the plain one."""
+def training(bench: Bench, folder: Path, photos: int) -> dict[str, Any]:
+    """Captions a second that a weave learns, five to each photo of a step: the fast way, and the plain one."""
     model = bench.model
     draw = torch.Generator().manual_seed(0)
 
     def words(count: int) -> tuple[int, ...]:
         return tuple(torch.randint(100, 4_000, (count,), generator=draw).tolist())
 
-    answers = [tuple((words(WORDS), (True,) * WORDS) for _ in range(CAPTIONS)) for _ in range(LEARNED_AT_ONCE)]
+    answers = [tuple((words(WORDS), (True,) * WORDS) for _ in range(CAPTIONS)) for _ in range(photos)]
     rows = [Row(words(PROMPT), one, ("a photo",), (0,), "here") for one in answers]
     apart = [Row(row.prompt, (answer,), row.pictures, row.columns, row.where) for row in rows for answer in row.answers]
     width = model.encoder().width
-    features = torch.randn(LEARNED_AT_ONCE, model.encoder().tokens, width, generator=draw)
+    features = torch.randn(photos, model.encoder().tokens, width, generator=draw)
     step, weave = StepLoss(model, model.weave().name), model.weave()
     model.weaves.requires_grad_(False)
     weave.float().requires_grad_(True)
@@ -226,7 +225,7 @@ def training(bench: Bench, folder: Path) -> dict[str, Any]:
 
     def learn(learned: list[Row], fast: bool) -> None:
         step.hidden, step.vocabulary = (hidden, vocabulary) if fast else (None, None)
-        each = len(learned) // LEARNED_AT_ONCE
+        each = len(learned) // photos
         placement = Placement.of([[(number // each, 0)] for number in range(len(learned))])
         memory = Memory(features, ()).to(bench.device)
         with torch.autocast(bench.device.type, torch.bfloat16, enabled=model.language_model.dtype == torch.bfloat16):
@@ -262,6 +261,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=TOKENS, help="tokens that each row says")
     parser.add_argument("--rows", type=numbers, default=[1, 8, 64])
     parser.add_argument("--memories", type=numbers, default=[81, 1_000, 10_000])
+    parser.add_argument("--learned", type=int, default=32, help="photos of a step of training")
     parser.add_argument("--layers", type=int, default=30, help="decoder layers of the language model")
     options = parser.parse_args()
     logging.set_verbosity_error()
@@ -270,7 +270,7 @@ def main() -> None:
         parts: list[Callable[[], list[dict[str, Any]]]] = [
             lambda: [memories(made, options.memories)],
             lambda: tokens(made, options.rows),
-            lambda: [training(made, Path(folder))],
+            lambda: [training(made, Path(folder), options.learned)],
         ]
         found: dict[str, Any] = {"setting": f"{machine(options.device)}, {options.repeats} rounds", "results": []}
         for part in parts:

@@ -168,7 +168,7 @@ def test_wheels_of_the_kit_are_installed_and_results_leave_as_many_at_once_as_ma
 
 def test_benchmark_has_a_row_for_each_side(tmp_path):
     where = machine(tmp_path / "machine")
-    small = ["--repeats", 1, "--tokens", 3, "--layers", 3, "--rows", "1,2", "--memories", 81]
+    small = ["--repeats", 1, "--tokens", 3, "--layers", 3, "--rows", "1,2", "--memories", 81, "--learned", 2]
     gpu(where, "benchmark", *small, out=tmp_path / "out")
     found = json.loads((tmp_path / "out" / "0-benchmark.json").read_text())
     assert found["setting"].startswith(f"cpu, torch {torch.__version__}")
