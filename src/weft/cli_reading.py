@@ -24,8 +24,12 @@ Reader = Annotated[
 ]
 
 
-KINDS = ".txt, .md, .html, .pdf, .docx, .csv, .tsv, .jsonl"
+KINDS = ".txt, .md, .html, .pdf, .docx, .csv, .tsv, .json, .jsonl"
 """What documents are, for messages."""
+NOTES = 20
+"""Notes on files that are shown, at most."""
+NAMED = 3
+"""Files that are named for each reason, at most."""
 
 
 def answer(
@@ -172,6 +176,7 @@ def index(
     """
     from dataclasses import asdict
 
+    from weft.charsets import printable
     from weft.knowledge import KnowledgeBase
 
     result = _index(KnowledgeBase(folder, semantic=semantic), quiet=True)
@@ -179,7 +184,7 @@ def index(
         typer.echo(json.dumps(asdict(result), ensure_ascii=False))
     else:
         changes = [(name, getattr(result, name)) for name in ("added", "changed", "removed", "unchanged")]
-        typer.echo(f"{folder}: {', '.join(f'{count} {name}' for name, count in changes)}; {result.passages} passages")
+        typer.echo(f"{printable(folder)}: {', '.join(f'{count} {name}' for name, count in changes)}; {result.passages} passages")
     if result.failed:
         raise typer.Exit(1)
 
@@ -195,4 +200,11 @@ def _index(base: KnowledgeBase, *, quiet: bool) -> Update:
         result = base.update(reporter.count)
     for failed in result.failed:
         typer.echo(f"weft: {failed}", err=True)
+    for note in result.notes[:NOTES]:
+        typer.echo(f"weft: {note}", err=True)
+    if len(result.notes) > NOTES:
+        typer.echo(f"weft: and {len(result.notes) - NOTES:,} more of the kind; --json lists all.", err=True)
+    for reason, names in result.left_out.items():
+        shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+        typer.echo(f"weft: left out {len(names):,}, {reason}: {shown}", err=True)
     return result

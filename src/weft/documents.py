@@ -1,21 +1,21 @@
 """Files of many kinds as texts: what a knowledge base is made of.
 
 :func:`read_documents` is given a file and hands on :class:`Document` objects: one for a text, a page of HTML, a PDF or
-a Word file, and one for each row of a table of questions and answers or of a JSONL file. Each format is read by a
+a Word file, and one for each row of a table or each object of JSON. Each format is read by a
 library that is kept for it; nothing in a file is run, and nothing it refers to is fetched.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from weft.charsets import Decoded, decode, printable, sound
 from weft.errors import DataError
+from weft.json_records import read_json, read_lines
+from weft.records import Record
+from weft.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class Document:
 
     Attributes:
         text: what it says; spans of passages refer to it.
-        part: which part of its file it is: empty for a whole file, else ``row 3`` or the ``id`` of a JSONL object.
+        part: which part of its file it is: empty for a whole file, else ``row 3`` or the ``id`` of an object.
         metadata: further fields, as strings.
+        notes: what was guessed, replaced or left out in reading its file, each as the end of a sentence about that.
     """
 
     text: str
     part: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_documents(path: Path) -> list[Document]:
@@ -39,17 +41,27 @@ def read_documents(path: Path) -> list[Document]:
     Raises:
         DataError: the file can't be read as what its ending says; file and reason are named.
     """
-    reader = READERS.get(path.suffix.lower())
+    reader, name = READERS.get(path.suffix.lower()), printable(path)
     if reader is None:
-        raise DataError(f"{path}: files that end in {path.suffix or 'nothing'} are none of {', '.join(READERS)}.")
+        raise DataError(f"{name}: files that end in {path.suffix or 'nothing'} are none of {', '.join(READERS)}.")
     try:
-        return list(reader(path))
+        return [_sound(document) for document in reader(path)]
     except DataError:
         raise
     except OSError as error:
-        raise DataError(f"{path} can't be read ({error.strerror or error}).") from None
+        raise DataError(f"{name} can't be read ({error.strerror or error}).") from None
     except Exception as error:  # whatever a library makes of a damaged file
-        raise DataError(f"{path} can't be read as {path.suffix.lower()} ({type(error).__name__}: {error}).") from None
+        raise DataError(f"{name} can't be read as {path.suffix.lower()} ({type(error).__name__}: {error}).") from None
+
+
+def _sound(document: Document) -> Document:
+    """A document without halves of surrogate pairs, which JSON and damaged files may hold."""
+    text, part = sound(document.text), sound(document.part)
+    metadata = {sound(name): sound(value) for name, value in document.metadata.items()}
+    if (text, part, metadata) == (document.text, document.part, document.metadata):
+        return document
+    note = f"has half characters (surrogates){' in ' + part if part else ''}, replaced by \ufffd"
+    return replace(document, text=text, part=part, metadata=metadata, notes=(*document.notes, note))
 
 
 def decoded(data: bytes) -> str:
@@ -58,29 +70,19 @@ def decoded(data: bytes) -> str:
     Raises:
         DataError: they are no text.
     """
-    from charset_normalizer import from_bytes
+    return decode(data).text
 
-    if b"\0" in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError("it holds zero bytes, and is no text")
+
+def _decoded_file(path: Path) -> Decoded:
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        best = from_bytes(data).best()
-        if best is None:
-            raise DataError("its encoding can't be told; save it as UTF-8") from None
-        text = str(best)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _decoded_file(path: Path) -> str:
-    try:
-        return decoded(path.read_bytes())
+        return decode(path.read_bytes())
     except DataError as error:
-        raise DataError(f"{path} can't be read: {error}.") from None
+        raise DataError(f"{printable(path)} can't be read: {error}.") from None
 
 
 def _plain(path: Path) -> Iterator[Document]:
-    yield Document(_decoded_file(path))
+    decoded = _decoded_file(path)
+    yield Document(decoded.text, notes=decoded.notes)
 
 
 def _html(path: Path) -> Iterator[Document]:
@@ -127,45 +129,52 @@ def _docx(path: Path) -> Iterator[Document]:
 
 def _table(path: Path) -> Iterator[Document]:
     """Rows of questions and answers; columns named ``question`` and ``answer``, or else all columns of a row."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    rows = list(csv.DictReader(io.StringIO(_decoded_file(path), newline=""), delimiter=delimiter, strict=True))
-    for number, row in enumerate(rows, 2):
-        fields = {str(name).strip(): value.strip() for name, value in row.items() if isinstance(value, str)}
-        if None in row:
-            raise DataError(f"{path}: row {number} has more cells than the header names.")
-        asked = {name.lower(): value for name, value in fields.items()}
-        if "question" in asked and "answer" in asked:
-            rest = {name: value for name, value in fields.items() if name.lower() not in ("question", "answer")}
-            yield Document(f"{asked['question']}\n{asked['answer']}", f"row {number}", rest)
-        else:
-            yield Document("\n".join(f"{name}: {value}" for name, value in fields.items() if value), f"row {number}")
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else None
+    return _records(path, lambda text: read_table(text, delimiter))
 
 
 def _jsonl(path: Path) -> Iterator[Document]:
-    """Objects with a ``text``, and perhaps an ``id``; further plain fields are metadata."""
-    for number, line in enumerate(_decoded_file(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            fields: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number} is not JSON ({error}).") from None
-        if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
-            raise DataError(f"{path}:{number} has no 'text'; a line is an object with at least that.")
-        plain = {name: str(value) for name, value in fields.items() if isinstance(value, (str, int, float, bool))}
-        known = plain.pop("id", f"line {number}")
-        yield Document(plain.pop("text"), known, plain)
+    """Objects with a ``text``, and perhaps an ``id``, whose further fields are metadata; or all fields of others."""
+    return _records(path, read_lines)
+
+
+def _json(path: Path) -> Iterator[Document]:
+    """The objects of a list, as in JSONL, or all that is in one value."""
+    return _records(path, read_json)
+
+
+def _records(path: Path, read: Callable[[str], tuple[list[Record], list[str]]]) -> Iterator[Document]:
+    """Records as documents, the first of which has the notes on the file."""
+    decoded = _decoded_file(path)
+    try:
+        records, notes = read(decoded.text)
+    except DataError as error:
+        raise DataError(f"{printable(path)} can't be read: {error}.") from None
+    for number, one in enumerate(records):
+        yield Document(one.text, one.part, one.metadata, () if number else (*decoded.notes, *notes))
 
 
 READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
     ".txt": _plain,
+    ".text": _plain,
+    ".log": _plain,
     ".md": _plain,
+    ".markdown": _plain,
+    ".mdown": _plain,
+    ".mkd": _plain,
+    ".rst": _plain,
+    ".adoc": _plain,
+    ".asciidoc": _plain,
+    ".org": _plain,
+    ".tex": _plain,
     ".html": _html,
     ".htm": _html,
     ".pdf": _pdf,
     ".docx": _docx,
     ".csv": _table,
     ".tsv": _table,
+    ".json": _json,
     ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
 }
 """What reads each kind of file."""

@@ -29,6 +29,7 @@ from weft.weaving import ReadingMode
 
 if TYPE_CHECKING:
     from weft.knowledge import KnowledgeBase, Mode, Passage
+    from weft.labels import Value
     from weft.model import WeftModel
 
 LONGEST: dict[str, int] = {"answer": 80, "title": 32, "short": 96, "medium": 200, "long": 480}
@@ -137,7 +138,7 @@ class ReadingTasks:
         passages: int = PASSAGES,
         mode: Mode = "text",
         source: str | None = None,
-        where: Mapping[str, str] | None = None,
+        where: Mapping[str, Value] | None = None,
         beams: int = 3,
         keep: bool = False,
         top_memory: int | None = None,
@@ -152,7 +153,7 @@ class ReadingTasks:
             passages: passages to look up.
             mode: how to look them up: by ``"text"``, ``"semantic"`` or ``"hybrid"``.
             source: a pattern for the files to look in, as in ``"guide/*.md"``; None for all.
-            where: values that a document's metadata must have.
+            where: values that a document's metadata must have; None for a name of which it is to have none.
             beams: beams of the search for words; 1 is greedy.
             keep: keep what was read beside the index, so that no passage is read twice.
             top_memory: how many of the passages each fusion layer looks at, at each word the most promising ones; None
