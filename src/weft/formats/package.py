@@ -88,6 +88,21 @@ class Package:
         except etree.XMLSyntaxError as error:
             raise DataError(f"it is damaged ({name}: {error.msg})") from None
 
+    def feed(self, name: str, target: Any) -> None:
+        """Tell a target of an XML part: ``start`` and ``end`` of its elements, ``data`` between them.
+
+        Raises:
+            DataError: it can't be unpacked, or is no XML.
+        """
+        from lxml import etree
+
+        parser = etree.XMLParser(target=target, resolve_entities=False, no_network=True)
+        try:
+            parser.feed(self.read(name))
+            parser.close()
+        except etree.XMLSyntaxError as error:
+            raise DataError(f"it is damaged ({name}: {error.msg})") from None
+
     def root(self, name: str) -> Any:
         """The root element of an XML part, of those that are small."""
         root = None
