@@ -18,16 +18,16 @@ from weft.formats.flow import BLOCK, LINE, SPACE, Flow
 from weft.formats.numerals import numeral
 
 _BLOCKS = frozenset(
-    "address article aside blockquote body center details dialog dd div dl dt fieldset figcaption figure footer form "
-    "frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend main menu nav noframes ol optgroup p plaintext pre search "
-    "section summary table ul xmp caption".split()
+    """address article aside blockquote body caption center details dialog div dl fieldset figcaption figure footer
+    form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html main menu nav noframes ol p plaintext pre search section
+    table ul xmp""".split()  # noqa: SIM905
 )
-_LINES = frozenset("dd dt legend option optgroup summary tbody tfoot thead".split())
-_APART = frozenset("button input meter progress select textarea".split())
-_VERBATIM = frozenset("listing plaintext pre textarea xmp".split())
+_LINES = frozenset("dd dt legend option optgroup summary tbody tfoot thead".split())  # noqa: SIM905
+_APART = frozenset("button input meter progress select textarea".split())  # noqa: SIM905
+_VERBATIM = frozenset("listing plaintext pre textarea xmp".split())  # noqa: SIM905
 _LEFT_OUT = frozenset(
-    "annotation annotation-xml area audio canvas datalist desc defs embed iframe link metadata meta noembed "
-    "noscript object param rp script source style template track video".split()
+    """annotation annotation-xml area audio canvas datalist defs desc embed iframe link meta metadata noembed
+    noscript object param rp script source style template track video""".split()  # noqa: SIM905
 )
 _BETWEEN = {"mfrac": "/", "msup": "^", "msub": "_"}
 """What stands between the two parts of an element of MathML."""

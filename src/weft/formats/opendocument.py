@@ -151,7 +151,7 @@ class _Content:
         elif kind in ("table-cell", "covered-table-cell"):
             text = "\n".join(self._close_box())
             repeated = self._repeats.pop()
-            # Empty cells are repeated to the edge of the sheet; what is empty to the right of the rest goes with the row.
+            # Empty cells are repeated to the edge of the sheet; those at the end of a row go with its end.
             self._rows[-1] += [text] * (min(repeated, _WIDEST) if not text else repeated)
         elif kind == "table-row":
             self._end_row()

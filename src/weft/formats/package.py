@@ -1,7 +1,6 @@
 """Documents that are a ZIP file of XML parts, opened with bounds: Office Open XML, OpenDocument, EPUB.
 
-What is read of a package may unpack to :data:`LARGEST` bytes in all. Parts are parsed as they are unpacked; entities are
-not expanded, and nothing is fetched.
+What is read of a package may unpack to :data:`LARGEST` bytes in all; entities are not expanded, and nothing is fetched.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def _header(rows: Sequence[Row]) -> int | None:
     widths = [_width(cells) for _, cells in rows[:_LOOKED_AT]]
     for place, (_, cells) in enumerate(rows[:_TITLE]):
         width, below = widths[place], widths[place + 1 :]
-        tabular = sum(1 for other in below if 1 < other and width <= 2 * other and other <= 2 * width)
+        tabular = sum(1 for other in below if other > 1 and width <= 2 * other <= 4 * width)
         if width > 1 and below and 2 * tabular >= len(below):
             is_named = not any(cell.endswith(":") or _NUMBER.fullmatch(cell) for cell in cells)
             return place if is_named else None

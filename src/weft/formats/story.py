@@ -19,8 +19,8 @@ from weft.formats.package import Package, attribute, local
 from weft.formats.symbols import symbol
 
 _LEFT_OUT = frozenset(
-    "del moveFrom delText instrText delInstrText sdtPr sdtEndPr pPrChange rPrChange sectPrChange tblPrChange "
-    "tblGridChange trPrChange tcPrChange tblPrExChange numberingChange".split()
+    """del moveFrom delText instrText delInstrText sdtPr sdtEndPr pPrChange rPrChange sectPrChange tblPrChange
+    tblGridChange trPrChange tcPrChange tblPrExChange numberingChange""".split()  # noqa: SIM905
 )
 _LAID_OUT = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _OPERATORS = {"den": "/", "sup": "^", "sub": "_", "rad": "√", "d": "("}
