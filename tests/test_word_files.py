@@ -169,7 +169,7 @@ def test_entities_are_not_expanded(tmp_path):
     package(
         path,
         {
-            "_rels/.rels": '<Relationships><Relationship Id="1" Type="x/officeDocument" Target="d.xml"/></Relationships>',
+            "_rels/.rels": '<x><Relationship Id="1" Type="x/officeDocument" Target="d.xml"/></x>',
             "d.xml": f"{laughs}</w:t></w:r></w:p></w:document>",
         },
     )
