@@ -24,7 +24,7 @@ Reader = Annotated[
 ]
 
 
-KINDS = ".txt, .md, .html, .pdf, .docx, .csv, .tsv, .json, .jsonl"
+KINDS = ".txt, .md, .html, .pdf, .docx, .pptx, .xlsx, .odt, .epub, .eml, .rtf, .csv, .tsv, .json, .jsonl and their kin"
 """What documents are, for messages."""
 NOTES = 20
 """Notes on files that are shown, at most."""

@@ -78,6 +78,10 @@ def read_data(data: bytes, name: str) -> list[Document]:
         return [_tidy(document) for document in reader(data)]
     except DataError as error:
         raise DataError(f"{name} can't be read: {error}.") from None
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"{name} can't be read without {error.name}; run pip install '.[knowledge]' in Weft's folder."
+        ) from None
     except Exception as error:  # whatever a library makes of a damaged file
         raise DataError(f"{name} can't be read as {ending} ({type(error).__name__}: {error}).") from None
 
