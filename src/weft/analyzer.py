@@ -101,8 +101,8 @@ def _terms(text: str, units: bool) -> list[str]:
 
 @lru_cache(maxsize=2**14)
 def _of_word(word: str, sign: str) -> tuple[str, ...]:
-    """A word whole and in parts: ``ab-1234/5`` as ``ab``, ``1234``, ``5`` and ``ab12345``; ``2.13.0`` as it stands and
-    as its numbers; ``50kg`` also as ``50`` and ``kg``; ``c++`` also as ``c``."""
+    """A word whole and in parts: ``ab-1234/5`` as ``ab``, ``1234``, ``5``, ``ab12345``, ``ab1234`` and ``12345``;
+    ``2.13.0`` as it stands and as its numbers; ``50kg`` also as ``50`` and ``kg``; ``c++`` also as ``c``."""
     parts: list[str] = _PART.findall(word)
     found = list(parts)
     for part in parts:
@@ -119,4 +119,6 @@ def _of_word(word: str, sign: str) -> tuple[str, ...]:
                 found.append("".join(parts))
         else:
             found.append("".join(parts))
+            if len(parts) > 2:
+                found += map("".join, pairwise(parts))
     return tuple(found)

@@ -35,6 +35,8 @@ _ACCENTED = b"\xc2\xc3"
 """What most accented letters begin with in UTF-8; in Windows-1252, Â and Ã."""
 _CAPITAL_WITHIN = re.compile("[a-z][À-ÖØ-Þ]")
 """What letters in UTF-8 look like, read as Windows-1252, where their second byte is missing."""
+_ESCAPED = re.compile("[\udc80-\udcff]")
+"""Bytes that are no UTF-8, as Python has them in names of files."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -71,7 +73,7 @@ def sound(text: str) -> str:
 
 def printable(name: object) -> str:
     """A file's name as text that can be printed and stored, bytes that are no UTF-8 as ``\\xe9``."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return sound(_ESCAPED.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", str(name)))
 
 
 def _decoded(data: bytes) -> tuple[str, list[str]]:

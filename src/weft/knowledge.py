@@ -306,7 +306,7 @@ class KnowledgeBase:
             WeftError: the folder has not been indexed, or has no such document.
         """
         index = Index.to_read(self.path)
-        passages = [] if index is None else index.passages(source, part)
+        passages = [] if index is None else index.passages(printable(source), part)
         if index is not None and not passages:  # its name may be composed otherwise
             passages = [row for name in _named(index, source) for row in index.passages(name, part)]
         if not passages:
@@ -322,7 +322,7 @@ class KnowledgeBase:
 
 def _named(index: Index, pattern: str) -> list[str]:
     """The sources of an index of a name, or after a pattern, however their accents are composed."""
-    wanted = unicodedata.normalize("NFC", pattern)
+    wanted = unicodedata.normalize("NFC", printable(pattern))
     named = ((name, unicodedata.normalize("NFC", name)) for name in index.marks())
     return [name for name, composed in named if composed == wanted or fnmatch(composed, wanted)]
 
