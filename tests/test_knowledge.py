@@ -272,7 +272,7 @@ def test_damaged_index_is_named_and_made_anew(folder, kind):
     assert files
     for file in files:
         file.write_bytes(b"garbage")
-    with pytest.raises(WeftError, match="is damaged, or .*; run `weft index"):
+    with pytest.raises(WeftError, match=r"is damaged, or .*; run `weft index"):
         base.search("boiler repair")
     assert not base.indexed
     assert base.update().added == 8

@@ -23,8 +23,8 @@ TEXTS = {
     "thai.txt": "การเดินทางได้รับอนุมัติจากผู้อำนวยการ อาหารกลางวันเสิร์ฟตอนเที่ยง",
     "hindi.txt": "यात्रा को निदेशक द्वारा अनुमोदित किया जाता है।",
     "arabic.txt": "يُوافِقُ المُدِيرُ عَلَى السَّفَر.",
-    "codes.txt": f"Part AB-1234/5 replaces XY 77.b since version v2.13.0 of 2026-11-27. Sum: {SUM}. Mail jane.doe@example.com, "
-    "see max_new_tokens, costs 1,234.50 € or 50kg; written in C++ and C#.",
+    "codes.txt": f"Part AB-1234/5 replaces XY 77.b since version v2.13.0 of 2026-11-27. Sum: {SUM}. "
+    "Mail jane.doe@example.com, see max_new_tokens, costs 1,234.50 € or 50kg; written in C++ and C#.",
     "others.txt": "Part 5 of version 13 is from 2026. Mail john@example.org about part 1234.",
     "long.txt": f"Die {COMPOUND} tagt heute, und das e-mail-Postfach ist voll.",
     "invisible.txt": "Travel is ap\u00adproved by the di\u200brector of the of\ufb01ce, in a well-\n    known way.",
@@ -47,9 +47,15 @@ def base(tmp_path_factory):
 @pytest.mark.parametrize(
     ("question", "source"),
     [
-        *((word, "decomposed.txt") for word in ("Résumé", "resume", "RÉSUMÉ", "Müller", "ubersicht", "Ångström", "lukasz")),
+        *(
+            (word, "decomposed.txt")
+            for word in ("Résumé", "resume", "RÉSUMÉ", "Müller", "ubersicht", "Ångström", "lukasz")
+        ),
         (unicodedata.normalize("NFD", "Müller"), "decomposed.txt"),
-        *((word, "street.txt") for word in ("STRASSE", "straße", "großenhain", "istanbul", "İstanbul", "ığdır", "IĞDIR")),
+        *(
+            (word, "street.txt")
+            for word in ("STRASSE", "straße", "großenhain", "istanbul", "İstanbul", "ığdır", "IĞDIR")
+        ),
         *((word, "street.txt") for word in ("οδυσσεύς", "ΓΥΡΙΣΕ")),
         *((word, "chinese.txt") for word in ("主任", "谁批准出差？", "午餐", "办公室")),
         *((word, "japanese.txt") for word in ("部長", "コーヒー", "猫", "ｺｰﾋｰ", "だれが出張を承認しますか")),
@@ -57,7 +63,10 @@ def base(tmp_path_factory):
         *((word, "thai.txt") for word in ("เดินทาง", "อาหารกลางวัน", "ผู้อำนวยการ")),
         *((word, "hindi.txt") for word in ("निदेशक", "यात्रा")),
         *((word, "arabic.txt") for word in ("المدير", "السفر")),
-        *((word, "codes.txt") for word in ("AB-1234/5", "ab12345", "AB 1234", "2.13.0", "v2.13.0", "version 2.13.0", SUM)),
+        *(
+            (word, "codes.txt")
+            for word in ("AB-1234/5", "ab12345", "AB 1234", "2.13.0", "v2.13.0", "version 2.13.0", SUM)
+        ),
         *((word, "codes.txt") for word in ("2026-11-27", "jane.doe@example.com", "max_new_tokens", "maxNewTokens")),
         *((word, "codes.txt") for word in ("1,234.50", "50 kg", "50kg", "C++", "c#", "€", SUM.upper())),
         *((word, "long.txt") for word in (COMPOUND, COMPOUND.upper(), "email", "E‑Mail", "Postfach")),
@@ -149,7 +158,7 @@ def test_search_is_narrowed_by_values_of_every_kind(known, where, found):
 
 
 def test_where_takes_no_lists(known):
-    with pytest.raises(DataError, match="where: by=.* can't be"):
+    with pytest.raises(DataError, match=r"where: by=.* can't be"):
         known.search("tea", where={"by": ["it's"]})
     with pytest.raises(WeftError, match="limit"):
         known.search("tea", limit=0)

@@ -57,7 +57,10 @@ def test_table_is_read_whatever_divides_its_cells(read, name, content):
 
 
 def test_single_column_with_commas_in_it_stays_one(read):
-    assert [one.text for one in read("one.csv", "said\nWell, well, well\nOh\n")] == ["said: Well, well, well", "said: Oh"]
+    assert [one.text for one in read("one.csv", "said\nWell, well, well\nOh\n")] == [
+        "said: Well, well, well",
+        "said: Oh",
+    ]
 
 
 def test_columns_of_one_name_and_of_none_keep_their_values(read):
@@ -70,7 +73,12 @@ def test_columns_of_one_name_and_of_none_keep_their_values(read):
 
 def test_rows_too_long_and_too_short_are_kept_and_told(read):
     rows = read("odd.csv", "a,b\n1,2\n3\n4,5,6,seven\n8,9,,\n")
-    assert [one.text for one in rows] == ["a: 1\nb: 2", "a: 3", "a: 4\nb: 5\ncolumn 3: 6\ncolumn 4: seven", "a: 8\nb: 9"]
+    assert [one.text for one in rows] == [
+        "a: 1\nb: 2",
+        "a: 3",
+        "a: 4\nb: 5\ncolumn 3: 6\ncolumn 4: seven",
+        "a: 8\nb: 9",
+    ]
     longer, shorter = rows[0].notes
     assert "more cells" in longer and longer.endswith("row 4")
     assert "fewer cells" in shorter and shorter.endswith("row 3")
@@ -142,7 +150,9 @@ def test_line_that_is_not_json_costs_no_other_line(read):
 
 
 def test_object_without_a_text_says_all_that_is_in_it(read):
-    rows = read("notes.jsonl", '{"title": "Travel", "by": {"name": "Anna", "role": null}, "tags": ["a", "b"], "ok": true}')
+    rows = read(
+        "notes.jsonl", '{"title": "Travel", "by": {"name": "Anna", "role": null}, "tags": ["a", "b"], "ok": true}'
+    )
     assert rows[0].text == "title: Travel\nby.name: Anna\ntags: a\ntags: b\nok: true"
 
 
@@ -154,9 +164,16 @@ def test_metadata_of_json_is_written_as_json_writes_it(read):
 def test_json_is_read_as_a_list_as_lines_or_as_one_value(read):
     objects = [{"id": "n1", "text": "one"}, {"text": "two"}]
     lines = "\n".join(map(json.dumps, objects))
-    assert [(one.part, one.text) for one in read("a.json", json.dumps(objects, indent=2))] == [("n1", "one"), ("item 2", "two")]
-    assert [one.text for one in read("b.json", lines)] == [one.text for one in read("c.ndjson", lines)] == ["one", "two"]
-    assert [one.text for one in read("d.json", '{"name": "Weft", "on": {"gpu": false}}')] == ["name: Weft\non.gpu: false"]
+    assert [(one.part, one.text) for one in read("a.json", json.dumps(objects, indent=2))] == [
+        ("n1", "one"),
+        ("item 2", "two"),
+    ]
+    assert (
+        [one.text for one in read("b.json", lines)] == [one.text for one in read("c.ndjson", lines)] == ["one", "two"]
+    )
+    assert [one.text for one in read("d.json", '{"name": "Weft", "on": {"gpu": false}}')] == [
+        "name: Weft\non.gpu: false"
+    ]
     with pytest.raises(DataError, match="it is not JSON"):
         read("e.json", "{no")
 

@@ -14,10 +14,11 @@ from itertools import pairwise
 
 import regex
 
-STOP_WORDS = frozenset(
+_STOP_WORDS = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
-    "to was will with".split()
+    "to was will with"
 )
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 """Words that questions are made of: they are looked for only where a question has no others. (Lucene's list.)"""
 PARTS = 8
 """Parts of a word that hangs together, at most, for it to be a term as a whole: longer ones are paths and the like."""

@@ -117,7 +117,7 @@ def _replaced(count: int, encoding: str) -> str:
 
 
 def _wide(data: bytes) -> str | None:
-    """The kind of UTF-16 that bytes without a mark are in, if they are: every other byte of ASCII characters is zero."""
+    """The kind of UTF-16 that bytes without a mark are in, if any: every other byte of ASCII characters is zero."""
     sample = data[:SAMPLE]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     if len(data) % 2 or not even + odd or 10 * min(even, odd) > max(even, odd):

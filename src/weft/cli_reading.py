@@ -176,7 +176,6 @@ def index(
     """
     from dataclasses import asdict
 
-    from weft.charsets import printable
     from weft.knowledge import KnowledgeBase
 
     result = _index(KnowledgeBase(folder, semantic=semantic), quiet=True)
@@ -184,7 +183,7 @@ def index(
         typer.echo(json.dumps(asdict(result), ensure_ascii=False))
     else:
         changes = [(name, getattr(result, name)) for name in ("added", "changed", "removed", "unchanged")]
-        typer.echo(f"{printable(folder)}: {', '.join(f'{count} {name}' for name, count in changes)}; {result.passages} passages")
+        typer.echo(f"{folder}: {', '.join(f'{count} {name}' for name, count in changes)}; {result.passages} passages")
     if result.failed:
         raise typer.Exit(1)
 
