@@ -18,7 +18,8 @@ from PIL import Image
 from weft.errors import DataError, WeftError
 from weft.explain import Seen, look, needed
 from weft.generation_options import check_options, known_options
-from weft.images import PICTURES, load_image
+from weft.images import load_image
+from weft.picture_kinds import PICTURES
 from weft.instructions import CAPTION, TITLE
 from weft.memory import Memory, ReadMemory
 from weft.options import check_count, check_names, check_value
