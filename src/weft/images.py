@@ -24,8 +24,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from weft.arrays import image_of, is_array
 from weft.errors import PictureError
 from weft.memory import content_hash
-from weft.picture_kinds import HEAD, RAW, is_heif, is_raw, known_formats, read_heif, unread_kind
-from weft.pixel_values import as_rgb
+from weft.picture_kinds import HEAD, RAW, is_heif, is_raw, known_formats, read_heif, shows_something, unread_kind
+from weft.pixel_values import FAINT, as_rgb
 
 log = logging.getLogger("weft")
 
@@ -54,6 +54,12 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What each orientation of EXIF asks for; from 5 on width and height change places."""
+_TELLS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+"""Where a picture says how it lies."""
+
+
+_REDUCED_FIRST = ("RGB", "RGBA", "L", "LA")
+"""Modes of which a large picture is reduced before it is made RGB, which is quicker."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +95,8 @@ def load_image(source: Any) -> Image.Image:
     Raises:
         PictureError: it is missing, no picture, truncated, or has more than :data:`MAX_PIXELS` pixels.
     """
-    return source.image if isinstance(source, Decoded) else _loaded(source, reduced=False).image
+    image = source.image if isinstance(source, Decoded) else _loaded(source, reduced=False).image
+    return image.copy() if image is source else image
 
 
 def decode(source: Any) -> Decoded:
@@ -202,13 +209,22 @@ def _upright(image: Image.Image, name: str, reduced: bool) -> Decoded:
     times = max(1, min(size) // SIDE) if reduced and size[0] * size[1] > LARGE else 1
     if times > 1 and image.format == "JPEG":
         image.draft(image.mode, (size[0] // times, size[1] // times))
+    deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image.load()
-    turn, image = _orientation(image), as_rgb(image)
-    left = times * image.width // size[0]
+    if deep and image.mode in ("RGB", "RGBA") and max(most for _, most in image.getextrema()[:3]) < FAINT * 255:
+        raise PictureError(
+            f"{name} has 16 bits a channel, the upper of which, all that Pillow reads, are all but black; save it with 8."
+        )
+    turn, left = _orientation(image), times * image.width // size[0]
+    if left > 1 and image.mode in _REDUCED_FIRST:
+        image, left = image.reduce(left), 1
+    image = as_rgb(image)
     image = image.reduce(left) if left > 1 else image
-    if turn not in _TURNS:
-        return Decoded(image, size, name)
-    return Decoded(image.transpose(_TURNS[turn]), size[::-1] if turn >= 5 else size, name)
+    if turn in _TURNS:
+        image, size = image.transpose(_TURNS[turn]), size[::-1] if turn >= 5 else size
+        for told in _TELLS:  # it lies as it should now
+            image.info.pop(told, None)
+    return Decoded(image, size, name)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -218,6 +234,16 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # Pillow raises many kinds where metadata is damaged
         return 1
     return orientation if isinstance(orientation, int) else 1
+
+
+def is_picture(data: bytes) -> bool:
+    """Whether bytes begin as a picture does, be it one of a kind that is not read."""
+    try:
+        with ExitStack() as held:
+            _opened(data, "", held)
+    except Exception:  # Pillow raises many kinds where a file is damaged
+        return shows_something(unread_kind(data[:HEAD]))
+    return True
 
 
 def picture_hash(source: str | Path | bytes | Image.Image | Decoded) -> str:

@@ -31,19 +31,20 @@ HEIF_READERS = ("pi_heif", "pillow_heif")
 
 RAW = "a camera's raw picture; develop it, or export it as JPEG"
 """What a camera's raw picture is, for the end of a sentence."""
-_DRAWING = "a drawing without pixels; export it as PNG"
+_DRAWING = "a drawing (SVG, EPS, WMF, ...) without pixels; export it as PNG"
+_PDF = "a document (PDF); save the page as a picture"
 _VIDEO = "a video; save a frame of it as a picture"
 _HDR = "a picture of a format that Pillow does not read; save it as PNG or JPEG"
 _ENDINGS = {
     RAW: "3fr ari arw cr2 cr3 crw dcr dng erf iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f",
     _DRAWING: "svg svgz eps ps ai emf wmf cdr dxf",
     _VIDEO: "mp4 m4v mov avi mkv webm mpg mpeg wmv 3gp",
-    _HDR: "exr hdr jxl dcm dicom xcf kra djvu h5 hdf heics",
-    "a document; save the page as a picture": "pdf",
+    _HDR: "exr hdr jxl dcm dicom xcf kra heics",
+    _PDF: "pdf",
 }
 _KINDS = {f".{ending}": kind for kind, endings in _ENDINGS.items() for ending in endings.split()}
 _BEGINNINGS = (
-    (b"%PDF-", "a document (PDF); save the page as a picture"),
+    (b"%PDF-", _PDF),
     (b"%!PS", _DRAWING),
     (b"\xc5\xd0\xd3\xc6", _DRAWING),
     (b"\xd7\xcd\xc6\x9a", _DRAWING),
@@ -58,8 +59,9 @@ _BEGINNINGS = (
     (b"\xff\x0a", _HDR),
     (b"\0\0\0\x0cJXL ", _HDR),
     (b"gimp xcf", _HDR),
-    (b"\x89HDF", _HDR),
 )
+_TIFF = "a TIFF of a kind that Pillow does not read (numbers of 64 bits, floats in colour, ...); save it with 8 bits"
+_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIC = ("heic", "heix", "hevc", "hevx", "heim", "heis", "mif1", "msf1")
 _VIDEOS = ("isom", "iso2", "mp41", "mp42", "M4V ", "qt  ", "3gp4", "3gp5", "avc1")
 _DNG_VERSION = 50706
@@ -85,7 +87,13 @@ def unread_kind(head: bytes, name: str = "") -> str:
         return _HDR
     if b"<svg" in head.lower() and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return _DRAWING
-    return next((kind for start, kind in _BEGINNINGS if head.startswith(start)), "") or _KINDS.get(_ending(name), "")
+    known = next((kind for start, kind in _BEGINNINGS if head.startswith(start)), "") or _KINDS.get(_ending(name), "")
+    return known or (_TIFF if head.startswith(_TIFFS) else "")
+
+
+def shows_something(kind: str) -> bool:
+    """Whether what :func:`unread_kind` says is that of a picture, though of one that is not read."""
+    return kind != "" and kind not in (_VIDEO, _PDF)
 
 
 def is_raw(image: Image.Image, name: str) -> bool:

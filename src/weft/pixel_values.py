@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Num, UInt8
 from PIL import Image
 
 STRIP = 2**20
@@ -87,14 +87,19 @@ def _of_greys(image: Image.Image) -> Image.Image:
     if _tag(image, _PHOTOMETRIC) == _MIN_IS_WHITE:
         black, white = white, black
     clear = image.info.get("transparency")
+
+    def shades(values: Num[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+        shown = (values.astype(np.float64) - black) / (white - black)
+        made = (np.nan_to_num(shown, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1) * 255).round().astype(np.uint8)
+        if isinstance(clear, int):
+            made[values == clear] = 255
+        return made
+
+    every = shades(np.arange(2**16, dtype=np.uint16)) if image.mode.startswith("I;16") else None
     grey = Image.new("L", image.size)
     for box in strips:
-        values = _values(image, box).astype(np.float64)
-        shown = np.nan_to_num((values - black) / (white - black), nan=0.0, posinf=1.0, neginf=0.0)
-        shades = (shown.clip(0, 1) * 255).round().astype(np.uint8)
-        if isinstance(clear, int):
-            shades[values == clear] = 255
-        grey.paste(Image.fromarray(shades), box)
+        values = _values(image, box)
+        grey.paste(Image.fromarray(shades(values) if every is None else every[values]), box)
     return grey.convert("RGB")
 
 
