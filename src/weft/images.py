@@ -42,7 +42,7 @@ LONGEST_NAME = 200
 ORIENTATION = 0x0112
 """EXIF's tag of how to turn a picture."""
 
-_SCHEME = re.compile(r"(data:|[a-zA-Z][a-zA-Z0-9+.-]*://)")
+URL = re.compile(r"(data:|[a-zA-Z][a-zA-Z0-9+.-]*://)")
 """How URLs begin."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -111,7 +111,7 @@ def decode(source: Any) -> Decoded:
 def _loaded(source: Any, *, reduced: bool) -> Decoded:
     name = picture_name(source)
     told = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-    if isinstance(source, str) and _SCHEME.match(source):
+    if isinstance(source, str) and URL.match(source):
         source = _inline(source)
     if isinstance(source, (str, Path)):
         _check_file(source, told)
@@ -164,7 +164,7 @@ def _opened(source: Any, name: str, held: ExitStack) -> Image.Image:
     if isinstance(source, (bytes, bytearray, memoryview)):
         file: Any = io.BytesIO(source)
     elif isinstance(source, (str, Path)):
-        file = held.enter_context(open(source, "rb"))
+        file = held.enter_context(Path(source).open("rb"))  # noqa: SIM115
     elif hasattr(source, "read"):
         file = source
     else:
@@ -213,7 +213,7 @@ def _upright(image: Image.Image, name: str, reduced: bool) -> Decoded:
     image.load()
     if deep and image.mode in ("RGB", "RGBA") and max(most for _, most in image.getextrema()[:3]) < FAINT * 255:
         raise PictureError(
-            f"{name} has 16 bits a channel, the upper of which, all that Pillow reads, are all but black; save it with 8."
+            f"{name} has 16 bits a channel, and is all but black in the upper ones, which Pillow reads; save it with 8."
         )
     turn, left = _orientation(image), times * image.width // size[0]
     if left > 1 and image.mode in _REDUCED_FIRST:
@@ -246,6 +246,17 @@ def is_picture(data: bytes) -> bool:
     return True
 
 
+def pixels_of(source: Any) -> int:
+    """Pixels of a picture, found without decoding it; 0 where decoding will say what is wrong with it."""
+    try:
+        with warnings.catch_warnings(), ExitStack() as held:
+            warnings.simplefilter("ignore")
+            image = _opened(_inline(source) if isinstance(source, str) and URL.match(source) else source, "", held)
+            return image.width * image.height
+    except Exception:  # Pillow raises many kinds where a file is damaged
+        return 0
+
+
 def picture_hash(source: str | Path | bytes | Image.Image | Decoded) -> str:
     """A name for what a picture holds, found without decoding it where it is a file or its bytes.
 
@@ -263,7 +274,7 @@ def picture_name(source: Any) -> str:
     """What to call a picture: its file, or a description."""
     if isinstance(source, Decoded):
         return source.name
-    if isinstance(source, str) and _SCHEME.match(source):
+    if isinstance(source, str) and URL.match(source):
         return "the picture" if source[:5].lower() == "data:" else source
     if isinstance(source, (str, Path)):
         return str(source)

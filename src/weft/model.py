@@ -383,6 +383,17 @@ class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
         named = zip(reads, pictures, strict=True)
         return [replace(read, sources=(replace(read.sources[0], name=picture_name(one)),)) for read, one in named]
 
+    def unread(self, picture: str | Path | bytes) -> str | None:
+        """What names a picture that would have to be decoded, to be read by the first weave that reads pictures; None
+        for one that is known, or can't be read."""
+        name = self.weave_that_reads("pictures").name
+        try:
+            hash = picture_hash(picture)
+        except OSError:
+            return None
+        known = self._keeps() and content_hash(self.reader_key(name), hash) in self.memory_cache
+        return None if known else hash
+
     @torch.no_grad()
     def _read_apart(self, weave: str, encode: Callable[..., Memory], what: Sequence[Any]) -> list[ReadMemory]:
         """Pictures or passages, read, each to be kept for itself; so many at once that features never pile up."""

@@ -73,7 +73,7 @@ def _says_picture(file: Path) -> bool:
             head = opened.read(HEAD)
     except OSError:
         return False
-    return shows_something(unread_kind(head, file.name)) or not head.isascii() and _is_known(file)
+    return shows_something(unread_kind(head, file.name)) or (not head.isascii() and _is_known(file))
 
 
 def _is_known(file: Path) -> bool:

@@ -18,11 +18,11 @@ FORMATS = (
     *("DIB", "ICO", "CUR", "ICNS", "PCX", "DCX", "PSD", "QOI", "SGI", "SUN", "DDS", "FITS", "XBM", "XPM", "TGA"),
 )
 """Pillow's names of the formats that are read."""
-PICTURES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .tif .tiff .webp .avif .avifs .mpo .jp2 .j2k .jpc .jpf .jpx .j2c "
-    ".heic .heif .hif .pbm .pgm .ppm .pnm .pfm .ico .cur .icns .pcx .dcx .psd .qoi .sgi .rgb .rgba .bw .ras .dds .fits "
-    ".fit .xbm .xpm .tga".split()
-)
+_READ = """
+    jpg jpeg jpe jfif png apng gif bmp dib tif tiff webp avif avifs mpo jp2 j2k jpc jpf jpx j2c heic heif hif pbm pgm
+    ppm pnm pfm ico cur icns pcx dcx psd qoi sgi rgb rgba bw ras dds fits fit xbm xpm tga
+"""
+PICTURES = frozenset(f".{ending}" for ending in _READ.split())
 """What the names of such pictures end in."""
 HEAD = 512
 """Bytes of a file by which it is known."""
@@ -79,9 +79,9 @@ def unread_kind(head: bytes, name: str = "") -> str:
     brand = head[8:12].decode("latin-1") if head[4:8] == b"ftyp" else ""
     if brand in _HEIC:
         return _heic()
-    if brand == "crx " or head[8:10] == b"CR" and head[:2] in (b"II", b"MM"):
+    if brand == "crx " or (head[8:10] == b"CR" and head[:2] in (b"II", b"MM")):
         return RAW
-    if brand in _VIDEOS or head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+    if brand in _VIDEOS or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
         return _VIDEO
     if head[128:132] == b"DICM":
         return _HDR

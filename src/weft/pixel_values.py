@@ -1,9 +1,9 @@
 """Pictures of any mode of Pillow as RGB of 8 bits, strip by strip, so that a large one is held little more than once.
 
 Greys of 16 or 32 bits and of floats come from scanners, microscopes, X-rays, depth cameras and maps, and what is black
-and what is white in them is not written down. :func:`grey_scale` finds it as people do: whole numbers fill as many bits as the
-greatest needs, 8 at least, and fractions go from 0 to 1, or from -1 to 1; everything else, and what would be all but
-black or all of one grey then, is stretched between its darkest and its brightest thousandth.
+and what is white in them is not written down. :func:`grey_scale` finds it as people do: whole numbers fill as many bits
+as the greatest needs, 8 at least, and fractions go from 0 to 1, or from -1 to 1; everything else, and what would be all
+but black or all of one grey then, is stretched between its darkest and its brightest thousandth.
 """
 
 from __future__ import annotations

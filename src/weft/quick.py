@@ -28,6 +28,7 @@ from weft.packed_part import packed_decoder
 from weft.packed_weave import PackedWeave
 from weft.packing import NATIVE
 from weft.parts import ENCODERS, LANGUAGE_MODEL, WEIGHTS, resolve_named
+from weft.pieces import whole
 from weft.plain import changes_words
 from weft.rendering import about_a_picture, arranged, render
 from weft.rows import Weaves
@@ -132,7 +133,7 @@ class Quick:
         assert placed is not None
         prompt, ends = Prompt(encoded.ids, (placed,)), {self.text["eos_token_id"]}
         (found,) = search(self.decoder, self.weaves, [prompt], beams=beams, longest=LONGEST, ends=ends)
-        return Caption(self.tokenizer.decode(list(found.tokens)).strip(), picture_name(picture), found.total)
+        return Caption(whole(self.tokenizer.decode(list(found.tokens))).strip(), picture_name(picture), found.total)
 
     def _encoded(self, picture: Any) -> Memory:
         """A picture's memory, with the names of what it shows if the weave reads names."""
