@@ -1,4 +1,4 @@
-"""Large pictures are decoded in a thread of their own, one after another: whoever computes words does not wait for them,
+"""Large pictures are decoded in a thread of their own, one after another: whoever computes words does not wait for it,
 and no more than one at a time is held at its full size.
 
 :func:`read_in_portions` reads pictures as ``model.read_pictures`` does, with a stop after each portion; where it stops
