@@ -27,7 +27,8 @@ def drawn(**options):
     ("options", "expected"),
     [
         ({}, 2),
-        ({"frequency_penalty": 0.3}, 3),  # 5 - 2 * 0.3 < 4.5 - 0.3
+        ({"frequency_penalty": 0.4}, 2),  # 5 - 2 * 0.4 > 4.5 - 0.4
+        ({"frequency_penalty": 0.6}, 0),  # 5 - 2 * 0.6 < 4
         ({"presence_penalty": 0.6}, 2),  # 5 - 0.6 > 4.5 - 0.6
         ({"presence_penalty": 1.1}, 0),  # 5 - 1.1 < 4
         ({"frequency_penalty": 2.0, "presence_penalty": -2.0}, 3),  # 5 - 4 + 2 < 4.5 - 2 + 2

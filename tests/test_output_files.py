@@ -18,7 +18,7 @@ from weft.output_files import MARK, check_free, file_names, save_sheet
         (["x/a/cat.jpg", "y/a/cat.jpg"], ["x-a-cat.jpg.png", "y-a-cat.jpg.png"]),
         (["Cat.jpg", "cat.jpg"], ["Cat.jpg.png", "cat.jpg-2.png"]),
         (["cat.jpg", "cat.jpg"], ["cat.jpg.png", "cat.jpg-2.png"]),
-        (["cat.jpg-2", "cat.jpg", "cat.jpg"], ["cat.png", "cat.jpg.png", "cat.jpg-2.png"]),
+        (["cat.jpg-2", "cat.jpg", "cat.jpg"], ["cat.jpg-2.png", "cat.jpg.png", "cat.jpg-3.png"]),
         (["-"], ["-.png"]),
     ],
 )

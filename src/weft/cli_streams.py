@@ -34,9 +34,16 @@ def set_up_streams() -> None:
             stream.reconfigure(errors=ERRORS)
     log = logging.getLogger("weft")
     if not log.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler()
+        handler = _ToStandardError()
         handler.setFormatter(logging.Formatter("weft: %(message)s"))
         log.addHandler(handler)
+
+
+class _ToStandardError(logging.Handler):
+    """Writes records to whatever standard error is by then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record), err=True)
 
 
 def _lenient(error: UnicodeError) -> tuple[bytes, int]:
