@@ -44,3 +44,13 @@ def test_own_results_are_written_anew_and_others_files_kept(tmp_path):
         check_free(tmp_path / "a.png", [str(tmp_path / ".." / tmp_path.name / "a.png")])
     with pytest.raises(WeftError, match="is a folder"):
         check_free(tmp_path)
+
+
+def test_answers_are_written_over_answers_alone(tmp_path):
+    (tmp_path / "said.jsonl").write_text('{"image": "a.jpg", "prediction": "A cat."}\n')
+    (tmp_path / "new.jsonl").touch()
+    (tmp_path / "data.jsonl").write_text('{"messages": []}\n')
+    for name in ("said.jsonl", "new.jsonl", "gone.jsonl"):
+        check_free(tmp_path / name, [str(tmp_path / "data.jsonl")], b'"prediction"')
+    with pytest.raises(WeftError, match="is there already"):
+        check_free(tmp_path / "data.jsonl", [], b'"prediction"')

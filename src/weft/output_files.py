@@ -19,6 +19,8 @@ WRITER = "Weft"
 """Who wrote a file, in its metadata."""
 MARK = f'<meta name="generator" content="{WRITER}">'
 """The same in a page."""
+BEGINNING = 2**16
+"""Bytes of a file in which the mark stands."""
 _SOFTWARE = 0x0131
 """EXIF's tag for it."""
 
@@ -61,8 +63,13 @@ def _names_of(source: str) -> Iterator[str]:
         yield "-".join(part.strip(os.sep) or "root" for part in path.parts[-count:])
 
 
-def check_free(target: Path, sources: Sequence[str] = ()) -> None:
+def check_free(target: Path, sources: Sequence[str] = (), mark: bytes = MARK.encode()) -> None:
     """See to it that nobody's file is lost for a result.
+
+    Args:
+        target: the file that is to be written.
+        sources: files that are read for it.
+        mark: what stands near the beginning of such a file that Weft has written, unless it is a picture.
 
     Raises:
         WeftError: one of the sources is there, or another file that Weft has not written.
@@ -71,7 +78,7 @@ def check_free(target: Path, sources: Sequence[str] = ()) -> None:
         raise WeftError(f"{target} is one of the files that are read; give another name for what is written.")
     if target.is_dir():
         raise WeftError(f"{target} is a folder; give the name of a file.")
-    if target.exists() and not _written_here(target):
+    if target.exists() and target.stat().st_size and not _written_here(target, mark):
         raise WeftError(f"{target} is there already, and Weft has not written it; give another name, or remove it.")
 
 
@@ -89,11 +96,12 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _written_here(file: Path) -> bool:
-    """Whether Weft has written a file: a sheet, or a page."""
+def _written_here(file: Path, mark: bytes) -> bool:
+    """Whether Weft has written a file."""
     try:
-        if MARK.encode() in file.read_bytes()[:1000]:
-            return True
+        with file.open("rb") as opened:
+            if mark in opened.read(BEGINNING):
+                return True
         with Image.open(file) as image:
             return bool(image.getexif().get(_SOFTWARE) == WRITER)
     except Exception:  # it is no picture, or a damaged one
