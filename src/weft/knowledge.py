@@ -10,6 +10,7 @@ interrupted goes on where it stopped, and until it is done readers see what they
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -113,7 +114,7 @@ class KnowledgeBase:
     def __init__(self, folder: str | Path, *, semantic: bool = False) -> None:
         self.folder = Path(folder)
         self.semantic = semantic
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise DataError(f"{folder} is no folder; give a folder of documents.")
         self.path = self.folder / FOLDER
         self.memories = MemoryKeeper(self.path / "memories")
