@@ -90,12 +90,15 @@ def text_of(data: bytes) -> str:
     Raises:
         DataError: it is none.
     """
-    from weft.documents import decoded
+    from weft.charsets import decode
 
     kind = next((kind for start, kind in _NO_TEXTS.items() if data.startswith(start)), None)
     if kind is not None:
         raise DataError(f"Standard input holds {kind}; save it to a file, and give its name.")
     try:
-        return decoded(data)
+        decoded = decode(data)
     except DataError as error:
         raise DataError(f"Standard input can't be read: {error}.") from None
+    for note in decoded.notes:
+        logging.getLogger("weft").warning("Standard input %s.", note)
+    return decoded.text

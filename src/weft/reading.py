@@ -8,6 +8,7 @@ Or ``"prompt"``: they stand in the prompt of the bare language model.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -370,6 +371,8 @@ def cite(found: Sequence[Passage], leaning: Leaning) -> tuple[Citation, ...]:
 def document(text: str | Path) -> tuple[str, str]:
     """The name and the text of what is given: a text, or the path of a document.
 
+    What was guessed, replaced or left out in reading the document is logged as a warning.
+
     Raises:
         DataError: it is neither, it is empty, or can't be read.
     """
@@ -379,6 +382,8 @@ def document(text: str | Path) -> tuple[str, str]:
 
         parts = list(read_documents(text))
         name, words = str(text), "\n\n".join(part.text for part in parts)
+        for note in (note for part in parts for note in part.notes):
+            logging.getLogger(__name__).warning("%s %s.", name, note)
     else:
         name, words = "text", text
     if not words.strip():
