@@ -85,6 +85,22 @@ def test_lines_of_two_encodings_are_each_read_right():
     assert "windows-1252" in decoded.notes[0]
 
 
+@pytest.mark.parametrize("zeros", [1, 2, 3])
+@pytest.mark.parametrize(
+    "text", ["The first line. And another one of them.", "Müller reist \xad 東京 kostet 5 €, wie immer"]
+)
+def test_zero_byte_does_not_make_a_text_utf_16(text, zeros):
+    data = text.encode()
+    for place in range(len(data) - 3):
+        if data[place] < 128:
+            assert decode(data[:place] + b"\0" * zeros + data[place:]).text == text
+
+
+def test_utf_16_of_other_scripts_is_told_without_a_mark():
+    for text in ("Поездки утверждает директор. Билеты заказывает офис.\n", "出差由主任批准。 车票由办公室预订。\n"):
+        assert decode(text.encode("utf-16-le")).text == decode(text.encode("utf-16-be")).text == text
+
+
 def test_zero_bytes_in_a_text_are_left_out_and_told():
     decoded = decode(b"first line\n" + b"\0" * 500 + "zweite für alle\n".encode())
     assert decoded.text == "first line\nzweite für alle\n"
