@@ -38,7 +38,9 @@ _FORMS = re.compile(
 """Latin and Armenian ligatures, Arabic presentation forms, radicals in place of Chinese characters, letters in the
 typefaces of formulas."""
 _PLAIN = {
-    **dict.fromkeys("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\ufffc", " "),
+    **dict.fromkeys(
+        "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\ufffc", " "
+    ),
     **dict.fromkeys("\u2010\u2011", "-"),
     **dict.fromkeys("\r\x0b\x85\u2028", "\n"),
     **dict.fromkeys("\x0c\u2029", "\n\n"),

@@ -1,18 +1,28 @@
 """Files of many kinds as texts: what a knowledge base is made of.
 
 :func:`read_documents` is given a file and hands on :class:`Document` objects: one for a text, a page of HTML, a PDF or
-a Word file, and one for each row of a table or each object of JSON. Each format is read by a
-library that is kept for it; nothing in a file is run, and nothing it refers to is fetched.
+a Word file, and one for each slide, each row of a table or each object of JSON. :mod:`weft.formats`
+has a reader for each kind; what it reads is brought into one form (:mod:`weft.characters`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from weft.charsets import Decoded, decode, printable, sound
+from weft.characters import as_seen
+from weft.charsets import decode, printable, sound
 from weft.errors import DataError
+from weft.formats.book import book_text
+from weft.formats.html import markup, page_text
+from weft.formats.mail import mail, saved_page
+from weft.formats.opendocument import open_sheets, open_text
+from weft.formats.pdf import pdf_text
+from weft.formats.rich_text import rich_text
+from weft.formats.sheets import Row, records, workbook
+from weft.formats.slides import slides
+from weft.formats.word import word_text
 from weft.json_records import read_json, read_lines
 from weft.records import Record
 from weft.tables import read_table
@@ -35,23 +45,47 @@ class Document:
     notes: tuple[str, ...] = ()
 
 
+Reader = Callable[[bytes], Iterator[Document]]
+"""What makes documents of a file's content, and raises DataError with the reason alone where it can't."""
+
+
 def read_documents(path: Path) -> list[Document]:
     """The documents of a file, by its ending.
 
     Raises:
         DataError: the file can't be read as what its ending says; file and reason are named.
     """
-    reader, name = READERS.get(path.suffix.lower()), printable(path)
-    if reader is None:
-        raise DataError(f"{name}: files that end in {path.suffix or 'nothing'} are none of {', '.join(READERS)}.")
+    name = printable(path)
     try:
-        return [_sound(document) for document in reader(path)]
-    except DataError:
-        raise
+        data = path.read_bytes() if path.suffix.lower() in READERS else b""
     except OSError as error:
         raise DataError(f"{name} can't be read ({error.strerror or error}).") from None
+    return read_data(data, name)
+
+
+def read_data(data: bytes, name: str) -> list[Document]:
+    """The documents of a file's content, by the ending of its name.
+
+    Raises:
+        DataError: it can't be read as what its ending says; the name and the reason are given.
+    """
+    ending = PurePath(name).suffix.lower()
+    reader = READERS.get(ending)
+    if reader is None:
+        advice = INSTEAD.get(ending, f"give one of {', '.join(READERS)}")
+        raise DataError(f"{name}: files that end in {ending or 'nothing'} are not read; {advice}.")
+    try:
+        return [_tidy(document) for document in reader(data)]
+    except DataError as error:
+        raise DataError(f"{name} can't be read: {error}.") from None
     except Exception as error:  # whatever a library makes of a damaged file
-        raise DataError(f"{name} can't be read as {path.suffix.lower()} ({type(error).__name__}: {error}).") from None
+        raise DataError(f"{name} can't be read as {ending} ({type(error).__name__}: {error}).") from None
+
+
+def _tidy(document: Document) -> Document:
+    """A document as people see it, and as it can be stored."""
+    whole = _sound(document)
+    return replace(whole, text=as_seen(whole.text))
 
 
 def _sound(document: Document) -> Document:
@@ -64,117 +98,125 @@ def _sound(document: Document) -> Document:
     return replace(document, text=text, part=part, metadata=metadata, notes=(*document.notes, note))
 
 
-def decoded(data: bytes) -> str:
-    """Bytes as text: UTF-8, or else the encoding that fits them best; line ends are kept as ``\\n``.
-
-    Raises:
-        DataError: they are no text.
-    """
-    return decode(data).text
-
-
-def _decoded_file(path: Path) -> Decoded:
-    try:
-        return decode(path.read_bytes())
-    except DataError as error:
-        raise DataError(f"{printable(path)} can't be read: {error}.") from None
-
-
-def _plain(path: Path) -> Iterator[Document]:
-    decoded = _decoded_file(path)
+def _plain(data: bytes) -> Iterator[Document]:
+    decoded = decode(data)
     yield Document(decoded.text, notes=decoded.notes)
 
 
-def _html(path: Path) -> Iterator[Document]:
-    from bs4 import BeautifulSoup
-
-    page = BeautifulSoup(path.read_bytes(), "html.parser")
-    title = page.title.get_text(" ", strip=True) if page.title else ""
-    for hidden in page(["head", "script", "style", "template", "noscript"]):
-        hidden.extract()
-    for block in page.find_all(BLOCKS):
-        block.append("\n\n")
-    body = "\n".join(" ".join(line.split()) for line in page.get_text().split("\n")).strip()
-    yield Document(f"{title}\n\n{body}" if title else body)
+def _html(data: bytes) -> Iterator[Document]:
+    page = markup(data)
+    yield Document(page_text(page.text), notes=page.notes)
 
 
-BLOCKS = ["p", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "section", "article", "td"]
-"""HTML elements after which a line ends."""
+def _pdf(data: bytes) -> Iterator[Document]:
+    text, notes = pdf_text(data)
+    yield Document(text, notes=notes)
 
 
-def _pdf(path: Path) -> Iterator[Document]:
-    from pypdf import PdfReader
+def _whole(read: Callable[[bytes], str]) -> Reader:
+    """A reader of files that are one text."""
 
-    reader = PdfReader(path)
-    if reader.is_encrypted and not reader.decrypt(""):
-        raise DataError(f"{path} is encrypted; save it without a password.")
-    pages = [page.extract_text() for page in reader.pages]
-    if not any(page.strip() for page in pages):
-        raise DataError(f"{path} holds no text (scanned pages?); run it through OCR first.")
-    yield Document("\n\n".join(pages))
+    def reader(data: bytes) -> Iterator[Document]:
+        yield Document(read(data))
+
+    return reader
 
 
-def _docx(path: Path) -> Iterator[Document]:
-    import docx
-    from docx.table import Table
-
-    lines = []
-    for block in docx.Document(str(path)).iter_inner_content():
-        if isinstance(block, Table):
-            lines += ["\t".join(cell.text for cell in row.cells) for row in block.rows]
-        else:
-            lines.append(block.text)
-    yield Document("\n\n".join(lines))
+def _slides(data: bytes) -> Iterator[Document]:
+    for number, text in slides(data):
+        yield Document(text, f"slide {number}")
 
 
-def _table(path: Path) -> Iterator[Document]:
+def _workbook(data: bytes) -> Iterator[Document]:
+    """A sheet's rows, each as a record, and what stands above their header."""
+    sheets, notes = workbook(data)
+    return _sheets(sheets, notes)
+
+
+def _open_sheets(data: bytes) -> Iterator[Document]:
+    return _sheets(open_sheets(data), [])
+
+
+def _sheets(sheets: Sequence[tuple[str, Sequence[Row]]], notes: Sequence[str]) -> Iterator[Document]:
+    found = [one for title, rows in sheets for one in records(title, rows)]
+    for number, one in enumerate(found or [Record("", "")]):
+        yield Document(one.text, one.part, one.metadata, () if number else tuple(notes))
+
+
+def _mail(data: bytes) -> Iterator[Document]:
+    """A mail, and what is attached to it, each part of it by its file's name."""
+    text, attachments = mail(data)
+    documents, notes = [], []
+    for name, attached in attachments:
+        if PurePath(name).suffix.lower() not in READERS:
+            notes.append(f"has the attachment {name}, which is not read")
+            continue
+        try:
+            inner = read_data(attached, name)
+        except DataError as error:
+            notes.append(f"has an attachment that was left out ({str(error).rstrip('.')})")
+            continue
+        notes += [f"has the attachment {name}, which {note}" for one in inner for note in one.notes]
+        documents += [replace(one, part=f"{name} {one.part}".strip(), notes=()) for one in inner]
+    yield Document(text, notes=tuple(notes))
+    yield from documents
+
+
+def _table(data: bytes) -> Iterator[Document]:
     """Rows of questions and answers; columns named ``question`` and ``answer``, or else all columns of a row."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else None
-    return _records(path, lambda text: read_table(text, delimiter))
+    return _records(data, read_table)
 
 
-def _jsonl(path: Path) -> Iterator[Document]:
+def _tabbed(data: bytes) -> Iterator[Document]:
+    return _records(data, lambda text: read_table(text, "\t"))
+
+
+def _jsonl(data: bytes) -> Iterator[Document]:
     """Objects with a ``text``, and perhaps an ``id``, whose further fields are metadata; or all fields of others."""
-    return _records(path, read_lines)
+    return _records(data, read_lines)
 
 
-def _json(path: Path) -> Iterator[Document]:
+def _json(data: bytes) -> Iterator[Document]:
     """The objects of a list, as in JSONL, or all that is in one value."""
-    return _records(path, read_json)
+    return _records(data, read_json)
 
 
-def _records(path: Path, read: Callable[[str], tuple[list[Record], list[str]]]) -> Iterator[Document]:
+def _records(data: bytes, read: Callable[[str], tuple[list[Record], list[str]]]) -> Iterator[Document]:
     """Records as documents, the first of which has the notes on the file."""
-    decoded = _decoded_file(path)
-    try:
-        records, notes = read(decoded.text)
-    except DataError as error:
-        raise DataError(f"{printable(path)} can't be read: {error}.") from None
+    decoded = decode(data)
+    records, notes = read(decoded.text)
     for number, one in enumerate(records):
         yield Document(one.text, one.part, one.metadata, () if number else (*decoded.notes, *notes))
 
 
-READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
-    ".txt": _plain,
-    ".text": _plain,
-    ".log": _plain,
-    ".md": _plain,
-    ".markdown": _plain,
-    ".mdown": _plain,
-    ".mkd": _plain,
-    ".rst": _plain,
-    ".adoc": _plain,
-    ".asciidoc": _plain,
-    ".org": _plain,
-    ".tex": _plain,
-    ".html": _html,
-    ".htm": _html,
+READERS: dict[str, Reader] = {
+    **dict.fromkeys((".txt", ".text", ".log"), _plain),
+    **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"), _plain),
+    **dict.fromkeys((".rst", ".adoc", ".asciidoc", ".org", ".tex", ".yaml", ".yml", ".srt", ".vtt"), _plain),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), _html),
+    **dict.fromkeys((".mht", ".mhtml"), _whole(saved_page)),
     ".pdf": _pdf,
-    ".docx": _docx,
+    **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), _whole(word_text)),
+    **dict.fromkeys((".odt", ".ott", ".odp", ".otp"), _whole(open_text)),
+    ".rtf": _whole(rich_text),
+    ".epub": _whole(book_text),
+    ".eml": _mail,
+    **dict.fromkeys((".pptx", ".pptm", ".potx", ".ppsx"), _slides),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xltx"), _workbook),
+    **dict.fromkeys((".ods", ".ots"), _open_sheets),
     ".csv": _table,
-    ".tsv": _table,
+    **dict.fromkeys((".tsv", ".tab"), _tabbed),
     ".json": _json,
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
+    **dict.fromkeys((".jsonl", ".ndjson"), _jsonl),
 }
 """What reads each kind of file."""
+
+INSTEAD = {
+    **dict.fromkeys((".doc", ".dot", ".wpd", ".wps", ".pages", ".hwp"), "save it as .docx"),
+    **dict.fromkeys((".xls", ".xlsb", ".numbers"), "save it as .xlsx"),
+    **dict.fromkeys((".ppt", ".pps", ".key"), "save it as .pptx"),
+    **dict.fromkeys((".msg", ".mbox"), "save each mail as .eml"),
+    **dict.fromkeys((".mobi", ".azw", ".azw3", ".fb2"), "convert it to .epub"),
+    **dict.fromkeys((".djvu", ".ps", ".xps"), "convert it to .pdf"),
+}
+"""What to do with kinds of files that hold text and are not read."""

@@ -7,24 +7,27 @@ templates, what is ``hidden`` or not displayed by its own style. The text in pla
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 
 from weft.characters import superscript
+from weft.charsets import Decoded, decode
 from weft.formats.flow import BLOCK, LINE, SPACE, Flow
 from weft.formats.numerals import numeral
 
 _BLOCKS = frozenset(
-    "address article aside blockquote body center details dialog dd div dl dt fieldset figcaption figure footer form "
-    "frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend main menu nav noframes ol optgroup p plaintext pre search "
-    "section summary table ul xmp caption".split()
+    """address article aside blockquote body caption center details dialog div dl fieldset figcaption figure footer
+    form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html main menu nav noframes ol p plaintext pre search section
+    table ul xmp""".split()  # noqa: SIM905
 )
-_LINES = frozenset("dd dt legend option optgroup summary tbody tfoot thead".split())
-_APART = frozenset("button input meter progress select textarea".split())
-_VERBATIM = frozenset("listing plaintext pre textarea xmp".split())
+_LINES = frozenset("dd dt legend option optgroup summary tbody tfoot thead".split())  # noqa: SIM905
+_APART = frozenset("button input meter progress select textarea".split())  # noqa: SIM905
+_VERBATIM = frozenset("listing plaintext pre textarea xmp".split())  # noqa: SIM905
 _LEFT_OUT = frozenset(
-    "annotation annotation-xml area audio canvas datalist desc defs embed iframe link metadata meta noembed "
-    "noscript object param rp script source style template track video".split()
+    """annotation annotation-xml area audio canvas datalist defs desc embed iframe link meta metadata noembed
+    noscript object param rp script source style template track video""".split()  # noqa: SIM905
 )
 _BETWEEN = {"mfrac": "/", "msup": "^", "msub": "_"}
 """What stands between the two parts of an element of MathML."""
@@ -49,27 +52,22 @@ def page_text(markup: str) -> str:
     return f"{title}\n\n{body}".strip() if title and not body.startswith(title) else body
 
 
-def markup(data: bytes, undeclared: Callable[[bytes], str]) -> str:
-    """A page's bytes as text: in the encoding that it declares, if that fits it.
+def markup(data: bytes) -> Decoded:
+    """A page's bytes as text: in the encoding that it declares, if that fits it, or else in what fits it best.
 
-    Args:
-        data: the page.
-        undeclared: what makes a text of bytes whose encoding is not known.
+    Raises:
+        DataError: they are no text.
     """
     import webencodings
 
     declared = _DECLARED.search(data[:4096])
-    if declared and not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        label = (declared[1] or declared[2]).decode("ascii")
-        encoding = webencodings.lookup(label)
-        if encoding is not None:
-            # Who can read the declaration as ASCII does not have UTF-16, whatever it says (HTML standard 13.2.3.2).
-            name = "utf-8" if encoding.name.startswith("utf-16") else encoding.codec_info.name
-            try:
-                return data.decode(name)
-            except UnicodeDecodeError:
-                pass
-    return undeclared(data)
+    encoding = webencodings.lookup((declared[1] or declared[2]).decode("ascii")) if declared else None
+    if encoding is not None and not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        # Who can read the declaration as ASCII does not have UTF-16, whatever it says (HTML standard 13.2.3.2).
+        codec = codecs.lookup("utf-8") if encoding.name.startswith("utf-16") else encoding.codec_info
+        with suppress(UnicodeDecodeError):
+            return Decoded(codec.decode(data)[0])
+    return decode(data)
 
 
 class _Page:

@@ -20,9 +20,9 @@ _LAST = re.compile(r"[^\W\d_]+$")
 _ADDRESS = re.compile(r"[/@\\_]|\.\w")
 _LONGEST = 64
 """Characters of a word, at most, that are looked at."""
-_JOINING = frozenset("and or to bis oder sowie und beziehungsweise et ou y e o en of och eller i lub og".split())
+_JOINING = frozenset("and or to bis oder sowie und beziehungsweise et ou y e o en of och eller i lub og".split())  # noqa: SIM905
 """What may follow the first half of *pre- and postwar*, with its hyphen and a space."""
-_SECOND = frozenset("based dependent driven free independent known like oriented related specific style".split())
+_SECOND = frozenset("based dependent driven free independent known like oriented related specific style".split())  # noqa: SIM905
 """What is mostly the second half of a compound with a hyphen, behind a word of its own."""
 
 

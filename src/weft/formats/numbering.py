@@ -68,7 +68,7 @@ class Numbering:
                 name = attribute(element, "abstractNumId")
                 levels = [child for child in element if local(child) == "lvl"]
                 abstract[name] = {_number(level, "ilvl"): _level(level) for level in levels}
-                links.update({name: _value(child) for child in element if local(child) == "numStyleLink"})
+                links.update((name, _value(child)) for child in element if local(child) == "numStyleLink")
         for element in root:
             if local(element) != "num":
                 continue

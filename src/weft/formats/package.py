@@ -1,7 +1,6 @@
 """Documents that are a ZIP file of XML parts, opened with bounds: Office Open XML, OpenDocument, EPUB.
 
-What is read of a package may unpack to :data:`LARGEST` bytes in all. Parts are parsed as they are unpacked; entities are
-not expanded, and nothing is fetched.
+What is read of a package may unpack to :data:`LARGEST` bytes in all; entities are not expanded, and nothing is fetched.
 """
 
 from __future__ import annotations
@@ -85,6 +84,21 @@ class Package:
                 remove_comments=True,
                 remove_pis=True,
             )
+        except etree.XMLSyntaxError as error:
+            raise DataError(f"it is damaged ({name}: {error.msg})") from None
+
+    def feed(self, name: str, target: Any) -> None:
+        """Tell a target of an XML part: ``start`` and ``end`` of its elements, ``data`` between them.
+
+        Raises:
+            DataError: it can't be unpacked, or is no XML.
+        """
+        from lxml import etree
+
+        parser = etree.XMLParser(target=target, resolve_entities=False, no_network=True)
+        try:
+            parser.feed(self.read(name))
+            parser.close()
         except etree.XMLSyntaxError as error:
             raise DataError(f"it is damaged ({name}: {error.msg})") from None
 

@@ -7,16 +7,18 @@ page are read with it.
 from __future__ import annotations
 
 from threading import Lock
+from typing import Any
 
 from weft.errors import DataError
 from weft.formats.hyphens import undivided
+from weft.records import places
 
 _PDFIUM = Lock()
 """PDFium works for one thread at a time."""
 
 
-def pdf_text(data: bytes) -> str:
-    """What the pages of a PDF say, each in the order in which it was written, with an empty line between them.
+def pdf_text(data: bytes) -> tuple[str, tuple[str, ...]]:
+    """What the pages of a PDF say, with an empty line between them, and notes on those that say nothing.
 
     Raises:
         DataError: it can't be read, needs a password, or holds no text.
@@ -37,10 +39,12 @@ def pdf_text(data: bytes) -> str:
             document.close()
     if not any(page.strip() for page in pages):
         raise DataError("it holds no text (scanned pages?); run it through OCR first")
-    return undivided("\n\n".join(pages))
+    empty = [number for number, page in enumerate(pages, 1) if not page.strip()]
+    notes = (f"has no text on {places(empty, 'page', 'pages')} (scanned, or empty)",) if empty else ()
+    return undivided("\n\n".join(page for page in pages if page.strip())), notes
 
 
-def _page(document, number: int) -> str:
+def _page(document: Any, number: int) -> str:
     from pypdfium2.raw import FLAT_PRINT, FPDFPage_Flatten
 
     page = document[number]

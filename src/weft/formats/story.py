@@ -19,8 +19,8 @@ from weft.formats.package import Package, attribute, local
 from weft.formats.symbols import symbol
 
 _LEFT_OUT = frozenset(
-    "del moveFrom delText instrText delInstrText sdtPr sdtEndPr pPrChange rPrChange sectPrChange tblPrChange "
-    "tblGridChange trPrChange tcPrChange tblPrExChange numberingChange".split()
+    """del moveFrom delText instrText delInstrText sdtPr sdtEndPr pPrChange rPrChange sectPrChange tblPrChange
+    tblGridChange trPrChange tcPrChange tblPrExChange numberingChange""".split()  # noqa: SIM905
 )
 _LAID_OUT = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _OPERATORS = {"den": "/", "sup": "^", "sub": "_", "rad": "√", "d": "("}
@@ -77,7 +77,8 @@ class Story:
         self.numbering, self.anchored = numbering or Numbering(), anchored
         self.notes: dict[str, tuple[str, str]] = {}
         self._boxes: list[list[str]] = [[]]  # the part, and each box or cell that is open in it
-        self._paragraphs: list[_Paragraph] = []
+        self._paragraphs: list[_Paragraph] = []  # those that are open in the innermost box
+        self._around: list[list[_Paragraph]] = []  # those that are open around each box
         self._runs: list[_Run] = []
         self._tables: list[list[str]] = []
         self._rows: list[_Row] = []
@@ -116,6 +117,8 @@ class Story:
             self._runs.append(_Run(len(self._paragraphs[-1].pieces)))
         elif kind in ("txbxContent", "footnote", "endnote", "comment", "sp", "tc"):
             self._boxes.append([])
+            self._around.append(self._paragraphs)
+            self._paragraphs = []
             hidden = kind == "tc" and "1" in (attribute(element, "hMerge"), attribute(element, "vMerge"))
             self._unseen.append(hidden)
         elif kind == "tbl":
@@ -145,10 +148,9 @@ class Story:
         elif kind == "fldChar":
             self._field(element)
         elif kind in ("txbxContent", "sp"):
-            self._end_box()
+            self._hand_on(self._close_box())
         elif kind in ("footnote", "endnote", "comment"):
-            self._unseen.pop()
-            text = "\n".join(self._boxes.pop())
+            text = "\n".join(self._close_box())
             self.notes[attribute(element, "id")] = attribute(element, "author"), text
         elif kind in ("tc", "tr", "tbl"):
             self._end_of_table(kind)
@@ -220,15 +222,15 @@ class Story:
         """Blocks stand in the innermost open box, or behind the paragraph that they are anchored in."""
         (self._paragraphs[-1].after if self._paragraphs else self._boxes[-1]).extend(blocks)
 
-    def _end_box(self) -> None:
+    def _close_box(self) -> list[str]:
+        """What a box holds that ends here; nothing if it is not seen."""
+        self._paragraphs = self._around.pop()
         blocks = self._boxes.pop()
-        if not self._unseen.pop():
-            self._hand_on(blocks)
+        return [] if self._unseen.pop() else blocks
 
     def _end_of_table(self, kind: str) -> None:
         if kind == "tc":
-            blocks = self._boxes.pop()
-            text = "" if self._unseen.pop() else "\n".join(blocks)
+            text = "\n".join(self._close_box())
             if self._rows:
                 self._rows[-1].cells.append(text)
         elif kind == "tr":

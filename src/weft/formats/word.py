@@ -87,5 +87,5 @@ class _File:
         data = self.package.read(part.name)
         if data.startswith(b"PK"):
             return [word_text(data)]
-        text = markup(data, lambda data: data.decode("utf-8", "replace"))
+        text = markup(data).text
         return [page_text(text) if "<" in text else text]
