@@ -308,9 +308,10 @@ def test_wrong_ending_of_a_sound_picture_does_not_matter(tmp_path, photo):
 
 
 def test_further_pages_are_told_of(tmp_path, caplog):
-    pages = [Image.new("L", (5, 5), shade) for shade in (200, 10)]
+    pages = [Image.new("RGB", (5, 5), (shade,) * 3) for shade in (200, 10)]
     path = saved(pages[0], tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
-    assert load_image(path).getpixel((0, 0)) == (200, 200, 200)
+    once = load_image(path)
+    assert once.getpixel((0, 0)) == load_image(once).getpixel((0, 0)) == (200, 200, 200)
     assert [record.getMessage() for record in caplog.records] == [
         f"{path} holds several pictures (frames or pages); the first is looked at."
     ]

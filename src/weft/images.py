@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from weft.arrays import image_of, is_array
@@ -96,7 +96,7 @@ def load_image(source: Any) -> Image.Image:
         PictureError: it is missing, no picture, truncated, or has more than :data:`MAX_PIXELS` pixels.
     """
     image = source.image if isinstance(source, Decoded) else _loaded(source, reduced=False).image
-    return image.copy() if image is source else image
+    return image.copy() if image is source or isinstance(image, ImageFile.ImageFile) else image  # which has a file
 
 
 def decode(source: Any) -> Decoded:
