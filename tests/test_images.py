@@ -136,6 +136,21 @@ def test_sound_picture_with_odd_exif_opens_as_it_lies(kind, exif):
     assert load_image(buffer.getvalue()).size == (40, 20)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_orientation_shows_the_same_picture(kind):
+    shown = Image.linear_gradient("L").resize((40, 20)).convert("RGB")
+    shown.paste("teal", (0, 0, 20, 10))
+    turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what makes a picture lie so, as Pillow numbers it
+    for orientation, turn in turns.items():
+        lies = shown if turn is None else shown.transpose(Image.Transpose(turn))
+        buffer, exif = io.BytesIO(), Image.Exif()
+        exif[0x0112] = orientation
+        lies.save(buffer, kind, exif=exif, **({"quality": 100} if kind == "JPEG" else {}))
+        upright = load_image(buffer.getvalue())
+        assert upright.size == (40, 20)
+        assert np.abs(np.asarray(upright).astype(int) - np.asarray(shown)).mean() < 12, orientation
+
+
 def test_upright_picture_is_not_turned_again():
     buffer = io.BytesIO()
     Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif_of(6))
@@ -293,9 +308,10 @@ def test_wrong_ending_of_a_sound_picture_does_not_matter(tmp_path, photo):
 
 
 def test_further_pages_are_told_of(tmp_path, caplog):
-    pages = [Image.new("L", (5, 5), shade) for shade in (200, 10)]
+    pages = [Image.new("RGB", (5, 5), (shade,) * 3) for shade in (200, 10)]
     path = saved(pages[0], tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
-    assert load_image(path).getpixel((0, 0)) == (200, 200, 200)
+    once = load_image(path)
+    assert once.getpixel((0, 0)) == load_image(once).getpixel((0, 0)) == (200, 200, 200)
     assert [record.getMessage() for record in caplog.records] == [
         f"{path} holds several pictures (frames or pages); the first is looked at."
     ]

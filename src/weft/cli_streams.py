@@ -1,8 +1,8 @@
 """Standard input and output of the command line, in whatever locale it runs.
 
 What programs read is always UTF-8; what people read is in the encoding of their terminal, with a question mark for
-what that has not got. A name that is no UTF-8 comes out as the bytes that it is; in JSON, which can't hold it, its
-broken bytes are replaced, and ``uri`` beside it leads to the file.
+what that has not got, and in UTF-8 where that would be ASCII. A name that is no UTF-8 comes out as the bytes that it
+is; in JSON, which can't hold it, its broken bytes are replaced, and ``uri`` beside it leads to the file.
 """
 
 from __future__ import annotations

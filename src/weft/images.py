@@ -16,9 +16,9 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from weft.arrays import image_of, is_array
@@ -96,7 +96,7 @@ def load_image(source: Any) -> Image.Image:
         PictureError: it is missing, no picture, truncated, or has more than :data:`MAX_PIXELS` pixels.
     """
     image = source.image if isinstance(source, Decoded) else _loaded(source, reduced=False).image
-    return image.copy() if image is source else image
+    return image.copy() if image is source or isinstance(image, ImageFile.ImageFile) else image  # which has a file
 
 
 def decode(source: Any) -> Decoded:
@@ -211,7 +211,7 @@ def _upright(image: Image.Image, name: str, reduced: bool) -> Decoded:
         image.draft(image.mode, (size[0] // times, size[1] // times))
     deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image.load()
-    if deep and image.mode in ("RGB", "RGBA") and max(most for _, most in image.getextrema()[:3]) < FAINT * 255:
+    if deep and image.mode in ("RGB", "RGBA") and _brightest(image) < FAINT * 255:
         raise PictureError(
             f"{name} has 16 bits a channel, and is all but black in the upper ones, which Pillow reads; save it with 8."
         )
@@ -225,6 +225,11 @@ def _upright(image: Image.Image, name: str, reduced: bool) -> Decoded:
         for told in _TELLS:  # it lies as it should now
             image.info.pop(told, None)
     return Decoded(image, size, name)
+
+
+def _brightest(image: Image.Image) -> int:
+    """The greatest value of a picture's three colours."""
+    return max(most for _, most in cast(tuple[tuple[int, int], ...], image.getextrema())[:3])
 
 
 def _orientation(image: Image.Image) -> int:

@@ -8,7 +8,7 @@ but black or all of one grey then, is stretched between its darkest and its brig
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Num, UInt8
@@ -123,7 +123,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     for box in _strips(image):
         strip = image.crop(box)
         layered = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
-        opacity = max(opacity, layered.getchannel("A").getextrema()[1])  # type: ignore[call-overload]
+        opacity = max(opacity, cast(tuple[int, int], layered.getchannel("A").getextrema())[1])
         shown.paste(Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB"), box)
     if not opacity and image.format in _IDLE_ALPHA:
         return image.convert("RGBA").convert("RGB")

@@ -76,6 +76,18 @@ class _Given(BaseModel):
         return {name: value for name, value in given.items() if value is not None}
 
 
+class _Asked(_Given):
+    @model_validator(mode="before")
+    @classmethod
+    def _understood(cls, given: Any) -> Any:
+        """What asks for something that the server does not know is refused; what only describes a request is not."""
+        if isinstance(given, dict):
+            for name, value in given.items():
+                if name not in cls.model_fields and name not in _DESCRIBE and value not in (None, *_IDLE.get(name, ())):
+                    raise ValueError(f"{name!r:.100} is not known here; {near(name[:50], cls.model_fields)}")
+        return given
+
+
 class TextPart(_Given):
     """Words."""
 
@@ -156,7 +168,7 @@ class ResponseFormat(_Given):
     type: Literal["text"]
 
 
-class ChatRequest(_Given):
+class ChatRequest(_Asked):
     """What ``POST /v1/chat/completions`` is given."""
 
     model: str = Field(max_length=200, examples=["weft"])
@@ -194,16 +206,6 @@ class ChatRequest(_Given):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
         default=None, description="What is added to the logits of tokens, by their numbers."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _understood(cls, given: Any) -> Any:
-        """What asks for something that the server does not know is refused; what only describes a request is not."""
-        if isinstance(given, dict):
-            for name, value in given.items():
-                if name not in cls.model_fields and name not in _DESCRIBE and value not in (None, *_IDLE.get(name, ())):
-                    raise ValueError(f"{name!r:.100} is not known here; {near(name, cls.model_fields)}")
-        return given
 
     @field_validator("logit_bias")
     @classmethod
@@ -252,7 +254,7 @@ class ChatRequest(_Given):
         return self.max_completion_tokens or self.max_tokens
 
 
-class MemoryRequest(_Given):
+class MemoryRequest(_Asked):
     """What ``POST /v1/memories`` is given: a picture or a text."""
 
     image_url: ImageUrl | None = None
