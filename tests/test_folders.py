@@ -173,12 +173,10 @@ def test_index_command_tells_what_was_left_out_and_guessed(tmp_path, monkeypatch
     assert not stop.value.code
     shown = capsys.readouterr()
     told = json.loads(shown.out)
-    assert told["left_out"] == {"files that end in .doc, which are not read": [f"sheet{n}.doc" for n in range(5)]}
+    reason = "files that end in .doc, which are not read (save it as .docx)"
+    assert told["left_out"] == {reason: [f"sheet{number}.doc" for number in range(5)]}
     assert told["notes"] == ["old.txt was read as windows-1252, which it looks like."]
-    assert (
-        "left out 5, files that end in .doc, which are not read: sheet0.doc, sheet1.doc, sheet2.doc and 2 more"
-        in shown.err
-    )
+    assert f"left out 5, {reason}: sheet0.doc, sheet1.doc, sheet2.doc and 2 more" in shown.err
     assert told["notes"][0] in shown.err
 
 

@@ -91,7 +91,7 @@ def test_odd_question_finds_what_it_asks_for(base, question):
 
 
 def test_stop_words_are_looked_for_only_where_there_are_no_others():
-    assert asked("Who is the director of it?") == ["who", "director"]
+    assert asked("Who's the director of it, and why don't we know?") == ["director", "know"]
     assert asked("to be or not to be") == ["to", "be", "or", "not", "to", "be"]
 
 

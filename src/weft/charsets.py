@@ -29,6 +29,7 @@ _PYTHON_NAMES = {"Shift_JIS": "cp932", "GBK": "gb18030", "EUC-KR": "cp949", "ISO
 _LATIN = re.compile(r"windows-125[024]|iso-8859-\d+", re.IGNORECASE)
 """Encodings of single bytes in which most letters of a text are ASCII."""
 _CONTROL = bytes(sorted({*range(32)} - {*b"\b\t\n\v\f\r\x1a\x1b"}))
+_ZEROS = re.compile(rb"\0+")
 _HIGH = bytes(range(128, 256))
 _FIRST_HIGH = re.compile(rb"[\x80-\xff]")
 _ACCENTED = b"\xc2\xc3"
@@ -85,11 +86,11 @@ def _decoded(data: bytes) -> tuple[str, list[str]]:
         text, notes = _replacing(data, wide)
         return text, [*notes, f"was read as {wide.upper()}, which it looks like"]
     notes = []
-    zeros = data.count(0)
+    zeros, gaps = data.count(0), len(_ZEROS.findall(data))
     if zeros:
         data = data.replace(b"\0", b"")
         notes.append(f"had {zeros:,} zero bytes in its text, which were left out")
-    if 20 * _controls(data) > len(data) or (zeros and not data):
+    if 20 * (_controls(data) + gaps) > len(data):
         raise DataError("it holds zero bytes or control characters, and is no text")
     try:
         if b"\x1b$" in data:

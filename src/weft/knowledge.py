@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 from weft.analyzer import asked, terms
 from weft.charsets import printable, sound
-from weft.documents import READERS, Document, read_documents
+from weft.documents import INSTEAD, READERS, Document, read_documents
 from weft.errors import DataError, WeftError
 from weft.folders import look_through
 from weft.index import Index, among, discard, is_damaged, labelled
@@ -147,7 +147,7 @@ class KnowledgeBase:
             raise WeftError(f"The index {self.path} can't be written ({error.strerror or error}).") from None
 
     def _update(self, progress: Callable[[int, int], None]) -> Update:
-        index, contents = Index.to_write(self.path), look_through(self.folder, READERS)
+        index, contents = Index.to_write(self.path), look_through(self.folder, READERS, INSTEAD)
         result = Update(left_out=contents.left_out)
         known = index.marks()
         replaced = [source for source in known if source not in contents.files]
