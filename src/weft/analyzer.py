@@ -14,11 +14,20 @@ from itertools import pairwise
 
 import regex
 
-STOP_WORDS = frozenset(
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
-    "to was will with".split()
+_STOP_WORDS = (
+    "i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself "
+    "it its itself they them their theirs themselves what which who whom this that these those am is are was were be "
+    "been being have has had having do does did doing a an the and but if or because as until while of at by for with "
+    "about against between into through during before after above below to from up down in out on off over under "
+    "again further then once here there when where why how all any both each few more most other some such no nor not "
+    "only own same so than too very s t can will just don should now d ll m o re ve y ain aren couldn didn doesn hadn "
+    "hasn haven isn ma mightn mustn needn shan shouldn wasn weren won wouldn arent cant couldnt didnt doesnt dont "
+    "hadnt hasnt havent hes im isnt ive shes shouldnt thats theres theyre theyve wasnt werent whats whos wont wouldnt "
+    "youre youve"
 )
-"""Words that questions are made of: they are looked for only where a question has no others. (Lucene's list.)"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+"""Words that questions are made of: they are looked for only where a question has no others. (NLTK's list, and its
+contractions without their apostrophes.)"""
 PARTS = 8
 """Parts of a word that hangs together, at most, for it to be a term as a whole: longer ones are paths and the like."""
 
@@ -101,8 +110,8 @@ def _terms(text: str, units: bool) -> list[str]:
 
 @lru_cache(maxsize=2**14)
 def _of_word(word: str, sign: str) -> tuple[str, ...]:
-    """A word whole and in parts: ``ab-1234/5`` as ``ab``, ``1234``, ``5`` and ``ab12345``; ``2.13.0`` as it stands and
-    as its numbers; ``50kg`` also as ``50`` and ``kg``; ``c++`` also as ``c``."""
+    """A word whole and in parts: ``ab-1234/5`` as ``ab``, ``1234``, ``5``, ``ab12345``, ``ab1234`` and ``12345``;
+    ``2.13.0`` as it stands and as its numbers; ``50kg`` also as ``50`` and ``kg``; ``c++`` also as ``c``."""
     parts: list[str] = _PART.findall(word)
     found = list(parts)
     for part in parts:
@@ -119,4 +128,6 @@ def _of_word(word: str, sign: str) -> tuple[str, ...]:
                 found.append("".join(parts))
         else:
             found.append("".join(parts))
+            if len(parts) > 2:
+                found += map("".join, pairwise(parts))
     return tuple(found)

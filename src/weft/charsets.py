@@ -29,12 +29,15 @@ _PYTHON_NAMES = {"Shift_JIS": "cp932", "GBK": "gb18030", "EUC-KR": "cp949", "ISO
 _LATIN = re.compile(r"windows-125[024]|iso-8859-\d+", re.IGNORECASE)
 """Encodings of single bytes in which most letters of a text are ASCII."""
 _CONTROL = bytes(sorted({*range(32)} - {*b"\b\t\n\v\f\r\x1a\x1b"}))
+_ZEROS = re.compile(rb"\0+")
 _HIGH = bytes(range(128, 256))
 _FIRST_HIGH = re.compile(rb"[\x80-\xff]")
 _ACCENTED = b"\xc2\xc3"
 """What most accented letters begin with in UTF-8; in Windows-1252, Â and Ã."""
 _CAPITAL_WITHIN = re.compile("[a-z][À-ÖØ-Þ]")
 """What letters in UTF-8 look like, read as Windows-1252, where their second byte is missing."""
+_ESCAPED = re.compile("[\udc80-\udcff]")
+"""Bytes that are no UTF-8, as Python has them in names of files."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -71,7 +74,7 @@ def sound(text: str) -> str:
 
 def printable(name: object) -> str:
     """A file's name as text that can be printed and stored, bytes that are no UTF-8 as ``\\xe9``."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return sound(_ESCAPED.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", str(name)))
 
 
 def _decoded(data: bytes) -> tuple[str, list[str]]:
@@ -83,12 +86,11 @@ def _decoded(data: bytes) -> tuple[str, list[str]]:
         text, notes = _replacing(data, wide)
         return text, [*notes, f"was read as {wide.upper()}, which it looks like"]
     notes = []
-    zeros = data.count(0)
+    zeros, gaps = data.count(0), len(_ZEROS.findall(data))
     if zeros:
         data = data.replace(b"\0", b"")
         notes.append(f"had {zeros:,} zero bytes in its text, which were left out")
-    controls = len(data) - len(data.translate(None, _CONTROL))
-    if 20 * controls > len(data) or (zeros and not data):
+    if 20 * (_controls(data) + gaps) > len(data):
         raise DataError("it holds zero bytes or control characters, and is no text")
     try:
         if b"\x1b$" in data:
@@ -115,15 +117,27 @@ def _replaced(count: int, encoding: str) -> str:
 
 
 def _wide(data: bytes) -> str | None:
-    """The kind of UTF-16 that bytes without a mark are in, if they are: every other byte of ASCII characters is zero."""
+    """The kind of UTF-16 that bytes without a mark are in, if any: every other byte of ASCII characters is zero."""
     sample = data[:SAMPLE]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     if len(data) % 2 or not even + odd or 10 * min(even, odd) > max(even, odd):
+        return None
+    if 5 * (even + odd) < len(sample) and _is_narrow(sample.replace(b"\0", b"")):
         return None
     encoding = "utf-16-le" if odd > even else "utf-16-be"
     text = sample[: len(sample) // 2 * 2].decode(encoding, "replace")
     strange = sum(character < " " and character not in "\t\n\r\f" for character in text) + text.count(REPLACEMENT)
     return encoding if 100 * strange <= len(text) else None
+
+
+def _is_narrow(data: bytes) -> bool:
+    """Whether bytes make sense one by one: hardly any are control characters, or wrong in UTF-8."""
+    sound = len(data.decode("utf-8", "ignore").encode())
+    return 20 * _controls(data) <= len(data) and 20 * (len(data) - sound) <= len(data)
+
+
+def _controls(data: bytes) -> int:
+    return len(data) - len(data.translate(None, _CONTROL))
 
 
 def _mended(data: bytes) -> tuple[str, list[str]]:
@@ -142,16 +156,20 @@ def _mended(data: bytes) -> tuple[str, list[str]]:
         return text, [f"was read as {guess}, which it looks like", *([_replaced(wrong, guess)] if wrong else [])]
     read, count, wrong = [], 0, 0
     for line, kind in zip(lines, kinds, strict=True):
-        text = _latin(line, guess) if kind == "other" and _LATIN.fullmatch(guess) else None
-        if text is None:
-            text = line.decode("utf-8", "replace")
-            wrong += text.count(REPLACEMENT) - line.count(REPLACEMENT.encode())
-        else:
+        latin = _latin(line, guess) if kind == "other" and _LATIN.fullmatch(guess) else None
+        if latin is not None:
             count += 1
-        read.append(text)
-    notes = [f"has {count:,} line{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} no UTF-8, "
-             f"read as {guess}"] if count else []  # fmt: skip
-    return "\n".join(read), [*notes, *([_replaced(wrong, "utf-8")] if wrong else [])]
+            read.append(latin)
+            continue
+        read.append(line.decode("utf-8", "replace"))
+        wrong += read[-1].count(REPLACEMENT) - line.count(REPLACEMENT.encode())
+    notes = []
+    if count:
+        what = "one line that is" if count == 1 else f"{count:,} lines that are"
+        notes.append(f"has {what} no UTF-8, read as {guess}")
+    if wrong:
+        notes.append(_replaced(wrong, "utf-8"))
+    return "\n".join(read), notes
 
 
 def _begins_or_ends_within_a_character(data: bytes) -> bool:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from weft.charsets import printable
 
 QUIET = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx"})
 """What systems leave in folders for themselves; such files and hidden ones are nobody's documents."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Identity = tuple[int, int]
 """A file's device and number there."""
@@ -37,7 +40,7 @@ class Contents:
         self.left_out.setdefault(reason, []).append(source)
 
 
-def look_through(folder: Path, endings: Collection[str]) -> Contents:
+def look_through(folder: Path, endings: Collection[str], instead: Mapping[str, str] = NOTHING) -> Contents:
     """The files of a folder, in any depth, that end in one of some endings.
 
     Hidden files and folders, and what systems leave there, are passed over without a word.
@@ -45,6 +48,7 @@ def look_through(folder: Path, endings: Collection[str]) -> Contents:
     Args:
         folder: where to look.
         endings: of files that can be read, in lower case, each with its dot.
+        instead: what to do with files of other endings, for the reason why they are left out.
     """
     found = Contents()
     seen: set[Identity] = {_identity(folder)}
@@ -79,7 +83,7 @@ def look_through(folder: Path, endings: Collection[str]) -> Contents:
             except OSError as error:
                 found.leave_out(_source(path, folder), f"not to be looked at ({error.strerror or error})")
     for path in sorted(files):
-        reason = _reason_not_to_read(path, endings)
+        reason = _reason_not_to_read(path, endings, instead)
         if reason:
             found.leave_out(_source(path, folder), reason)
         else:
@@ -123,13 +127,16 @@ def _reason_not_to_follow(link: Path, folder: Path, seen: set[Identity]) -> str:
     return "" if target.is_dir() or target.is_file() else "no files but sockets, pipes or devices"
 
 
-def _reason_not_to_read(path: Path, endings: Collection[str]) -> str:
+def _reason_not_to_read(path: Path, endings: Collection[str], instead: Mapping[str, str]) -> str:
     """Why a file is left out, if it is."""
     ending = path.suffix.lower()
     if ending not in endings:
         if (mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
             return "pictures"
-        return f"files that end in {printable(ending)}, which are not read" if ending else "files without an ending"
+        if not ending:
+            return "files without an ending"
+        advice = f" ({instead[ending]})" if ending in instead else ""
+        return f"files that end in {printable(ending)}, which are not read{advice}"
     try:
         return "" if path.stat().st_size else "empty files"
     except OSError:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from weft.charsets import printable, sound
 from weft.conversations import write_text
 from weft.errors import WeftError
 
@@ -60,7 +61,10 @@ class Index:
                 ("vector", pa.list_(pa.float32(), WIDTH)),
             ]
         )
-        return cls(_of_now(connection.create_table(TABLE, schema=schema, exist_ok=True)), path)
+        try:
+            return cls(connection.create_table(TABLE, schema=schema, exist_ok=True), path)
+        except ValueError as error:  # it has other columns
+            raise RuntimeError(str(error)) from None
 
     @classmethod
     def to_read(cls, path: Path) -> Index | None:
@@ -177,6 +181,8 @@ def _connect(path: Path) -> Any:
         import lancedb
     except ModuleNotFoundError:
         raise WeftError("Knowledge bases stand on LanceDB; run pip install '.[knowledge]' in Weft's folder.") from None
+    if sound(str(path)) != str(path):
+        raise WeftError(f"LanceDB can keep no index in {printable(path)}, a name that is no UTF-8; rename the folder.")
     return lancedb.connect(str(path))
 
 
@@ -200,4 +206,4 @@ def labelled(label: str, has: bool = True) -> str:
 
 def quoted(value: str) -> str:
     """A value as SQL writes it."""
-    return "'" + value.replace("'", "''") + "'"
+    return "'" + sound(value).replace("'", "''") + "'"

@@ -39,8 +39,8 @@ def read_lines(text: str) -> tuple[list[Record], list[str]]:
         raise DataError(f"line {wrong[0]} is not JSON ({reason}), nor is any other")
     records, notes = _records(values)
     if wrong:
-        notes.append(f"has {places(wrong, 'line', 'lines')} that {'are' if len(wrong) > 1 else 'is'} not JSON ({reason})"
-                     ", left out")  # fmt: skip
+        are = "are" if len(wrong) > 1 else "is"
+        notes.append(f"has {places(wrong, 'line', 'lines')} that {are} not JSON ({reason}), left out")
     return records, notes
 
 

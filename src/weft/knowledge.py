@@ -10,6 +10,7 @@ interrupted goes on where it stopped, and until it is done readers see what they
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, Literal, get_args
 
 from weft.analyzer import asked, terms
 from weft.charsets import printable, sound
-from weft.documents import READERS, Document, read_documents
+from weft.documents import INSTEAD, READERS, Document, read_documents
 from weft.errors import DataError, WeftError
 from weft.folders import look_through
 from weft.index import Index, among, discard, is_damaged, labelled
@@ -113,7 +114,7 @@ class KnowledgeBase:
     def __init__(self, folder: str | Path, *, semantic: bool = False) -> None:
         self.folder = Path(folder)
         self.semantic = semantic
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise DataError(f"{folder} is no folder; give a folder of documents.")
         self.path = self.folder / FOLDER
         self.memories = MemoryKeeper(self.path / "memories")
@@ -146,7 +147,7 @@ class KnowledgeBase:
             raise WeftError(f"The index {self.path} can't be written ({error.strerror or error}).") from None
 
     def _update(self, progress: Callable[[int, int], None]) -> Update:
-        index, contents = Index.to_write(self.path), look_through(self.folder, READERS)
+        index, contents = Index.to_write(self.path), look_through(self.folder, READERS, INSTEAD)
         result = Update(left_out=contents.left_out)
         known = index.marks()
         replaced = [source for source in known if source not in contents.files]
@@ -306,7 +307,7 @@ class KnowledgeBase:
             WeftError: the folder has not been indexed, or has no such document.
         """
         index = Index.to_read(self.path)
-        passages = [] if index is None else index.passages(source, part)
+        passages = [] if index is None else index.passages(printable(source), part)
         if index is not None and not passages:  # its name may be composed otherwise
             passages = [row for name in _named(index, source) for row in index.passages(name, part)]
         if not passages:
@@ -322,7 +323,7 @@ class KnowledgeBase:
 
 def _named(index: Index, pattern: str) -> list[str]:
     """The sources of an index of a name, or after a pattern, however their accents are composed."""
-    wanted = unicodedata.normalize("NFC", pattern)
+    wanted = unicodedata.normalize("NFC", printable(pattern))
     named = ((name, unicodedata.normalize("NFC", name)) for name in index.marks())
     return [name for name, composed in named if composed == wanted or fnmatch(composed, wanted)]
 

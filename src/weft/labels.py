@@ -6,10 +6,14 @@ that ``true`` of a JSON file is ``True`` of a program, and 2020 is 2020 in which
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 
 from weft.errors import DataError
+
+_WHOLE = re.compile(r"-?\d{1,15}\.0+", re.ASCII)
+"""A whole number as programs write it that have it as a float."""
 
 Value = str | int | float | bool | None
 """What may be asked for; None for what no document says."""
@@ -17,8 +21,13 @@ Value = str | int | float | bool | None
 
 def labels(metadata: Mapping[str, str]) -> list[str]:
     """The labels of a document: each name that has a value, alone and with it."""
-    told = [(_composed(name), _written(value)) for name, value in metadata.items() if value.strip()]
-    return [label for name, value in told for label in (name, f"{name}={value}")]
+    found = []
+    for name, value in metadata.items():
+        if value.strip():
+            found += [_composed(name), f"{_composed(name)}={_written(value)}"]
+            if _WHOLE.fullmatch(value.strip()):
+                found.append(f"{_composed(name)}={_written(float(value))}")
+    return found
 
 
 def wanted(name: str, value: Value) -> tuple[str, bool]:
