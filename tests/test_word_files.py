@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import docx
 import pytest
-from office_files import cell, field, package, paragraph, run, text_box, word_file
+from office_files import NAMESPACES, cell, field, package, paragraph, run, text_box, word_file
 
 from weft.documents import read_documents
 from weft.errors import DataError
@@ -161,6 +161,19 @@ def test_file_that_unpacks_to_very_much_is_refused_in_no_time(tmp_path):
     assert bomb.stat().st_size < 2**20
     with pytest.raises(DataError, match=r"bomb\.docx can't be read: it unpacks to more than 100 MB; split it"):
         read_documents(bomb)
+
+
+def test_page_that_a_file_takes_in_is_read_in_its_place(tmp_path):
+    relation = "<Relationship Id='{}' Type='x/{}' Target='{}'/>"
+    body = f"{paragraph('before')}<w:altChunk r:id='c'/>{paragraph('after')}"
+    parts = {
+        "_rels/.rels": f"<x>{relation.format(1, 'officeDocument', 'word/d.xml')}</x>",
+        "word/_rels/d.xml.rels": f"<x>{relation.format('c', 'aFChunk', 'c.html')}</x>",
+        "word/d.xml": f"<w:document {NAMESPACES}><w:body>{body}</w:body></w:document>",
+        "word/c.html": "<p>Travel &amp; costs",
+    }
+    path = package(tmp_path / "a.docx", parts)
+    assert read_documents(path)[0].text == "before\n\nTravel & costs\n\nafter"
 
 
 def test_entities_are_not_expanded(tmp_path):

@@ -35,7 +35,7 @@ def pdf_text(data: bytes) -> tuple[str, tuple[str, ...]]:
         except PdfiumError as error:
             if error.err_code == FPDF_ERR_PASSWORD:
                 raise DataError("it opens with a password only; save it without one") from None
-            raise DataError(f"it is damaged, or no PDF ({error})") from None
+            raise DataError("it is damaged, or no PDF") from None
         try:
             pages = [_page(document, number) for number in range(len(document))]
         finally:
