@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from weft.batching import SideBySide
 from weft.decoder import TextCache
 from weft.engine import Engine, EngineFull, Limits
 from weft.errors import DataError, PictureError, WeftError
+from weft.images import decode
 from weft.making import weave
 from weft.pieces import Pieces, Said
 from weft.plain import PlainDecoder
@@ -190,6 +194,50 @@ def test_text_comes_only_when_it_is_sure(model):
     sent = [pieces.take(Said(token)).text for token in "né EN ENTER END more".encode()]
     assert "".join(sent) == "né EN ENTER "
     assert all("\ufffd" not in piece for piece in sent) and pieces.done
+
+
+@pytest.mark.parametrize("end", ["length", "stop"])
+def test_reply_that_ends_inside_a_character_ends_in_front_of_it(end):
+    processor = SimpleNamespace(decode=lambda tokens, **_: bytes(tokens).decode(errors="replace"))
+    pieces = Pieces(SimpleNamespace(processor=processor), [])
+    sent = [pieces.take(item).text for item in [*map(Said, "né 猫".encode()[:-1]), end]]
+    assert "".join(sent) == "né"
+
+
+def test_words_that_were_cut_off_inside_a_character_are_whole(model, monkeypatch):
+    monkeypatch.setattr(model.processor, "decode", lambda *a, **_: " a caf\ufffd")
+    assert model.caption(picture(0)).text == "a caf"
+    assert model.chat(CONVERSATIONS[1], max_new_tokens=2)["content"] == "a caf"
+    assert "".join(model.chat(CONVERSATIONS[1], max_new_tokens=2, stream=True)) == "a caf"
+
+
+def test_others_are_served_while_a_large_picture_is_decoded(model, monkeypatch):
+    allowed = threading.Event()
+    monkeypatch.setattr("weft.picture_thread.SMALL", 24 * 24 - 1)
+    monkeypatch.setattr("weft.picture_thread.decode", lambda given: (allowed.wait(60), decode(given))[1])
+    file = io.BytesIO()
+    picture(77).save(file, "PNG")
+    large = asked("What is it?", {"type": "image", "image": file.getvalue()})
+    with Engine(model) as engine:
+        pieces = engine.stream(large, max_tokens=12)
+        waiting = ThreadPoolExecutor(1).submit("".join, pieces)
+        assert engine.generate_batch([CONVERSATIONS[1]] * 3, max_tokens=12) == [alone(model, CONVERSATIONS[1])] * 3
+        assert not waiting.done()
+        allowed.set()
+        assert waiting.result(60) == alone(model, large)
+        monkeypatch.setattr("weft.picture_thread.decode", lambda given: pytest.fail("the picture is known"))
+        assert engine.generate_batch([large], max_tokens=12) == [alone(model, large)]
+
+
+def test_large_picture_that_is_broken_fails_alone(model, monkeypatch):
+    monkeypatch.setattr("weft.picture_thread.SMALL", 1)
+    file = io.BytesIO()
+    picture(78).save(file, "PNG")
+    broken = asked("What is it?", {"type": "image", "image": file.getvalue()[:-500]})
+    with Engine(model) as engine:
+        with pytest.raises(PictureError, match="truncated"):
+            engine.generate_batch([broken])
+        assert engine.generate_batch([CONVERSATIONS[1]], max_tokens=12) == [alone(model, CONVERSATIONS[1])]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def photo(tmp_path) -> Path:
 
 def test_known_picture_is_neither_decoded_nor_encoded(model, photo, monkeypatch):
     said = model.caption(photo).text
-    monkeypatch.setattr("weft.encoders.load_image", lambda *a: pytest.fail("the picture is known"))
+    monkeypatch.setattr("weft.encoders.decode", lambda *a: pytest.fail("the picture is known"))
     monkeypatch.setattr(model.encoder(), "forward", lambda *a: pytest.fail("the picture is known"))
     copy = shutil.copy(photo, photo.with_name("copy.png"))
     for same in (photo, str(photo), Path(copy), photo.read_bytes()):

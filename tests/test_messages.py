@@ -15,6 +15,7 @@ from woven import encoder, reader, tokenizer, woven
 
 from weft.data import load_examples, rows_of
 from weft.errors import DataError, WeftError
+from weft.making import weave
 from weft.model import WeftModel
 from weft.processing import WeftProcessor
 from weft.responding import as_learned, prompt_of
@@ -271,3 +272,31 @@ def test_placed_is_saved(tmp_path):
     model = chatting(placed="last")
     model.save_pretrained(tmp_path, merge=True)
     assert WeftModel.from_pretrained(tmp_path).weave("photos").config.placed == "last"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (None, "has no content"),
+        (["x"], "has the part 'x'"),
+        ([None], "has the part None"),
+        ([{"type": "text", "text": None}], "text part holds no text"),
+        ([{"text": "x"}], "part of type None"),
+        ([{"type": ["x"]}], "part of type"),
+        ([{"type": "image"}], "holds no picture"),
+        ([{"type": "image", "image": 5}], "A picture is"),
+        ([{"type": "document", "text": 5}], "document part holds no text"),
+        ([{"type": "document", "text": "notes/missing.txt"}], "the name of a file"),
+        ("x \ud83d", "half a character"),
+        ([{"type": "text", "text": "x"}, {"type": "document", "text": "y \ud83d"}], "half a character"),
+        (5, "content of a message is 5"),
+        ({}, "content of a message is {}"),
+    ],
+)
+def test_what_no_message_holds_is_said_in_a_sentence(content, what):
+    model = woven("llama")
+    model.processor = WeftProcessor(tokenizer(), model.encoder(), system_prompt="")
+    weave(model, text="language-model", layers=[1])
+    for stream in (False, True):
+        with pytest.raises(WeftError, match=what):
+            list(model.chat([{"role": "user", "content": content}], max_new_tokens=1, stream=stream))

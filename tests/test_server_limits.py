@@ -99,6 +99,50 @@ def test_what_is_too_much_is_refused(model, settings, request_, expected):
         until(lambda: app.state.service.engine.load == {"running": 0, "waiting": 0, "memory_bytes": 0})
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("repeat_penalty", 1.3),
+        ("mirostat", 2),
+        ("reasoning_effort", "high"),
+        ("tool_choice", "required"),
+        ("best_of", 2),
+        ("top_k", -2),
+        ("min_p", 2.0),
+        ("repetition_penalty", 0.0),
+        ("logit_bias", {"x": 1.0}),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(model, field, value):
+    with TestClient(create_app(model)) as client:
+        response = client.post("/v1/chat/completions", json=asked("Hi", **{field: value}))
+        assert response.status_code == 400 and field in response.json()["error"]["message"]
+
+
+def test_what_asks_for_nothing_is_passed_over(model):
+    idle = {"metadata": {"a": "b"}, "store": True, "tool_choice": "auto", "parallel_tool_calls": True, "audio": None}
+    with TestClient(create_app(model)) as client:
+        expected = client.post("/v1/chat/completions", json=asked("Hi")).json()["choices"]
+        idle |= {"top_k": -1, "repetition_penalty": 1.0, "frequency_penalty": 0.0, "logit_bias": {}, "tools": []}
+        assert client.post("/v1/chat/completions", json=asked("Hi", **idle)).json()["choices"] == expected
+
+
+def test_penalties_and_biases_are_honoured(model):
+    with TestClient(create_app(model)) as client:
+
+        def tokens(**options):
+            request = asked("Hi", logprobs=True, **options)
+            response = client.post("/v1/chat/completions", json=request)
+            assert response.status_code == 200, response.text
+            return [bytes(one["bytes"]) for one in response.json()["choices"][0]["logprobs"]["content"]]
+
+        plain = tokens()
+        assert len(set(plain)) < len(plain)  # the small model repeats itself
+        assert len(set(tokens(frequency_penalty=2.0, presence_penalty=2.0))) > len(set(plain))
+        assert tokens(logit_bias={"65": 100.0}) == [b"A"] * 12
+        assert status(client, **asked("Hi", logit_bias={"999999": 1.0})) == (400, "invalid_request")
+
+
 def test_body_without_a_length_is_cut_off(model):
     with TestClient(create_app(model, Settings(body_bytes=1000))) as client:
         endless = (b" " * 100 for _ in range(100))

@@ -8,7 +8,7 @@ sentence on standard error: exit code 1 for work that failed, 2 for wrong use.
 from __future__ import annotations
 
 import json
-import sys
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,12 @@ import typer
 import weft
 from weft.cli_calibrate import calibrate
 from weft.cli_data import data_app
-from weft.cli_options import DRAWN, Beams, Bound, Json, Reading, Top, check_target
+from weft.cli_options import DRAWN, Beams, Bound, Json, Reading, Top, result_files
 from weft.cli_options import load as _load
 from weft.cli_parts import info, pull
 from weft.cli_reading import answer, index, summarize, write_about
 from weft.cli_serve import serve
+from weft.cli_streams import echo_json, input_bytes, set_up_streams
 from weft.errors import PictureError, WeftError
 from weft.passages import BOUND, PASSAGES
 
@@ -82,13 +83,13 @@ def caption(
 
     `curl -s https://example.org/dog.jpg | weft caption -`
     """
-    _say("caption", pictures, beams, explain, sketch, as_json, model)
+    _say("caption", list(_files(pictures)), beams, explain, sketch, as_json, model)
 
 
 def title(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Pictures, folders of them, documents, or - for a picture."),
+        typer.Argument(metavar="FILE...", help="Pictures, folders of them, documents, or - for standard input."),
     ],
     beams: Beams = 3,
     explain: Explain = None,
@@ -105,17 +106,25 @@ def title(
     `weft title dog.jpg`
 
     `weft title article.txt`
+
+    `curl -s https://example.org/article.txt | weft title -`
     """
     from weft.documents import READERS
+    from weft.images import is_picture
 
-    documents = [source for source in sources if Path(source).suffix.lower() in READERS]
+    piped = input_bytes() if "-" in sources else b""
+    documents = [
+        source
+        for source in sources
+        if (not is_picture(piped) if source == "-" else Path(source).suffix.lower() in READERS)
+    ]
     if documents and len(documents) < len(sources):
         raise typer.BadParameter("give pictures or documents, not both at once.")
     if documents:
         options = {"beams": beams, "bound": bound, "reading": reading}
-        write_about(model or "reader", "title", documents, options, explain, as_json)
+        write_about(model or "reader", "title", documents, options, explain, as_json, piped)
     else:
-        _say("title", sources, beams, explain, sketch, as_json, model)
+        _say("title", list(_files(sources, piped)), beams, explain, sketch, as_json, model)
 
 
 def ask(
@@ -133,14 +142,21 @@ def ask(
 
     `weft ask dog.jpg "What colour is the dog?"`
     """
-    check_target(explain, DRAWN)
-    ((name, source),) = _files([picture])
+    found = list(_files([picture]))
+    if len(found) != 1:
+        raise typer.BadParameter(f"{picture} holds {len(found)} pictures; a question is about one.")
+    ((name, source),) = found
+    (target,) = result_files(explain, [name], DRAWN)
     said = _load(model or "photos").ask(source, question, beams=beams, explain=_way(explain, sketch))
     line = {"picture": name, "question": question, "answer": said.text}
-    typer.echo(json.dumps(line, ensure_ascii=False) if as_json else said.text)
-    if explain is not None:
-        explain.parent.mkdir(parents=True, exist_ok=True)
-        said.sheet().save(explain)
+    if as_json:
+        echo_json(line, name)
+    else:
+        typer.echo(said.text)
+    if target is not None:
+        from weft.output_files import save_sheet
+
+        save_sheet(said.sheet(), target)
 
 
 def _way(explain: Path | None, sketch: bool) -> bool | Literal["sketch"]:
@@ -150,7 +166,7 @@ def _way(explain: Path | None, sketch: bool) -> bool | Literal["sketch"]:
 
 def _say(
     task: Task,
-    sources: list[str],
+    found: list[tuple[str, Any]],
     beams: int,
     explain: Path | None,
     sketch: bool,
@@ -158,14 +174,10 @@ def _say(
     model: str | None,
 ) -> None:
     """Caption or title each picture; one that can't be read is reported, and the rest goes on."""
-    found = list(_files(sources))
-    if explain is not None and len(found) > 1:
-        explain.mkdir(parents=True, exist_ok=True)
-    else:
-        check_target(explain, DRAWN)
+    targets = result_files(explain, [name for name, _ in found], DRAWN)
     say = _answerer(task, model, beams, _way(explain, sketch))
     failed = False
-    for name, source in found:
+    for (name, source), target in zip(found, targets, strict=True):
         try:
             said = say(source)
         except PictureError as error:
@@ -177,13 +189,13 @@ def _say(
             if explain is not None:
                 line["words"] = list(said.words)
                 line["matters"] = list(said.matters)
-            typer.echo(json.dumps(line, ensure_ascii=False))
+            echo_json(line, name)
         else:
             typer.echo(said.text if len(found) == 1 else f"{name}\t{said.text}")
-        if explain is not None:
-            target = explain if len(found) == 1 else explain / f"{Path(name).stem}.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            said.sheet().save(target)
+        if target is not None:
+            from weft.output_files import save_sheet
+
+            save_sheet(said.sheet(), target)
     if failed:
         raise typer.Exit(1)
 
@@ -201,21 +213,23 @@ def _answerer(task: Task, model: str | None, beams: int, explain: bool | Literal
     return lambda picture: getattr(woven, task)(picture, beams=beams, explain=explain)
 
 
-def _files(sources: list[str]) -> Iterator[tuple[str, Any]]:
-    """Each picture with its name; folders are read in order of names, ``-`` is the picture on standard input."""
-    from weft.images import PICTURES
+def _files(sources: list[str], piped: bytes = b"") -> Iterator[tuple[str, Any]]:
+    """Each picture with its name; folders are read in order of names, ``-`` is the picture on standard input, which may
+    have been read."""
+    from weft.picture_folders import pictures_in
 
     for source in sources:
-        path = Path(source)
         if source == "-":
-            yield "-", sys.stdin.buffer.read()
-        elif path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
-            if not inside:
-                typer.echo(f"weft: {path} holds no pictures", err=True)
-            yield from ((str(file), file) for file in inside)
+            yield "-", piped or input_bytes()
+        elif os.path.isdir(source):
+            inside = pictures_in(Path(source))
+            if not inside.files:
+                typer.echo(f"weft: {source} holds no pictures", err=True)
+            for folder in inside.folders:
+                typer.echo(f"weft: {folder} is a folder in {source}, and left out; name it as well", err=True)
+            yield from ((str(file), file) for file in inside.files)
         else:
-            yield source, path
+            yield source, Path(source)
 
 
 def train(
@@ -345,10 +359,15 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Run the command line; what is wrong is said in one sentence."""
+    set_up_streams()
     try:
         app(standalone_mode=True)
     except WeftError as error:
         typer.echo(f"weft: {error}", err=True)
+        raise SystemExit(1) from None
+    except OSError as error:  # of the system: no room on the disk, no right to write, a name that is too long
+        named = f"{error.filename!s:.200}: " if error.filename else ""
+        typer.echo(f"weft: {named}{error.strerror or error}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from weft.cli_options import MARKED, Beams, Bound, Json, Reading, Top, check_target, load
+from weft.cli_options import MARKED, Beams, Bound, Json, Reading, Top, load, result_files
+from weft.cli_streams import echo_json, input_bytes, text_of
 from weft.errors import DataError, WeftError
 from weft.passages import BOUND, PASSAGES
 
@@ -24,8 +23,12 @@ Reader = Annotated[
 ]
 
 
-KINDS = ".txt, .md, .html, .pdf, .docx, .csv, .tsv, .jsonl"
+KINDS = ".txt, .md, .html, .pdf, .docx, .pptx, .xlsx, .odt, .epub, .eml, .rtf, .csv, .tsv, .json, .jsonl and their kin"
 """What documents are, for messages."""
+NOTES = 20
+"""Notes on files that are shown, at most."""
+NAMED = 3
+"""Files that are named for each reason, at most."""
 
 
 def answer(
@@ -67,7 +70,7 @@ def answer(
     options |= {"beams": beams, "keep": keep, "top_memory": top_memory, "reading": reading}
     said = load(model or "reader").answer(question, base, **options)
     if as_json:
-        typer.echo(json.dumps(asdict(said), ensure_ascii=False))
+        echo_json(asdict(said))
         return
     typer.echo(said.text)
     for number, one in enumerate(said.citations, 1):
@@ -107,6 +110,7 @@ def write_about(
     options: dict[str, Any],
     explain: Path | None,
     as_json: bool,
+    piped: bytes = b"",
 ) -> None:
     """Title or summarize each document; one that can't be read is reported, and the rest goes on.
 
@@ -117,36 +121,31 @@ def write_about(
         options: for the task.
         explain: where to write the text with the sentences marked that it leaned on; for several, a folder.
         as_json: whether to write one JSON object a line.
+        piped: what standard input holds, where that has been read.
     """
-    if explain is not None and len(documents) > 1:
-        explain.mkdir(parents=True, exist_ok=True)
-    else:
-        check_target(explain, MARKED)
+    targets = result_files(explain, documents, MARKED)
     woven = load(model)
     write = woven.title_text if task == "title" else woven.summarize
     failed = False
-    for name in documents:
+    for name, target in zip(documents, targets, strict=True):
         try:
-            said = write(sys.stdin.read() if name == "-" else Path(name), explain=explain is not None, **options)
+            source = text_of(piped or input_bytes()) if name == "-" else Path(name)
+            said = write(source, explain=explain is not None, **options)
         except DataError as error:
             typer.echo(f"weft: {error}", err=True)
             failed = True
             continue
         if as_json:
             line = {"document": name, task: said.text, "log_probability": round(said.log_probability, 4)}
-            typer.echo(
-                json.dumps({**line, "passages_read": said.read[0], "passages": said.read[1]}, ensure_ascii=False)
-            )
+            echo_json({**line, "passages_read": said.read[0], "passages": said.read[1]}, name)
         else:
             typer.echo(said.text if len(documents) == 1 else f"{name}\t{said.text}")
         if said.read[0] < said.read[1]:
             typer.echo(f"weft: {name}: {said.read[0]} of {said.read[1]} passages were read; see --bound", err=True)
-        if explain is not None:
+        if target is not None:
             from weft.marking import marked
 
-            target = explain if len(documents) == 1 else explain / f"{Path(name).stem}.html"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(marked(said), encoding="utf-8")
+            target.write_text(marked(said), encoding="utf-8", errors="replace")
     if failed:
         raise typer.Exit(1)
 
@@ -176,7 +175,7 @@ def index(
 
     result = _index(KnowledgeBase(folder, semantic=semantic), quiet=True)
     if as_json:
-        typer.echo(json.dumps(asdict(result), ensure_ascii=False))
+        echo_json(asdict(result))
     else:
         changes = [(name, getattr(result, name)) for name in ("added", "changed", "removed", "unchanged")]
         typer.echo(f"{folder}: {', '.join(f'{count} {name}' for name, count in changes)}; {result.passages} passages")
@@ -195,4 +194,11 @@ def _index(base: KnowledgeBase, *, quiet: bool) -> Update:
         result = base.update(reporter.count)
     for failed in result.failed:
         typer.echo(f"weft: {failed}", err=True)
+    for note in result.notes[:NOTES]:
+        typer.echo(f"weft: {note}", err=True)
+    if len(result.notes) > NOTES:
+        typer.echo(f"weft: and {len(result.notes) - NOTES:,} more of the kind; --json lists all.", err=True)
+    for reason, names in result.left_out.items():
+        shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+        typer.echo(f"weft: left out {len(names):,}, {reason}: {shown}", err=True)
     return result

@@ -9,6 +9,7 @@ them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -125,7 +126,7 @@ def _rows_in(source: Any, parse: bool = True) -> Iterator[tuple[Any, str, Path]]
         yield from ((fields, f"row {number} of the data", Path()) for number, fields in enumerate(source))
         return
     path = Path(source)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path} is not a file; give a JSONL file of chat messages.")
     with path.open(encoding="utf-8") as lines:
         if path.suffix == ".json" and lines.read(80).lstrip().startswith("["):

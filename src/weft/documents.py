@@ -1,21 +1,31 @@
 """Files of many kinds as texts: what a knowledge base is made of.
 
 :func:`read_documents` is given a file and hands on :class:`Document` objects: one for a text, a page of HTML, a PDF or
-a Word file, and one for each row of a table of questions and answers or of a JSONL file. Each format is read by a
-library that is kept for it; nothing in a file is run, and nothing it refers to is fetched.
+a Word file, and one for each slide, each row of a table or each object of JSON. :mod:`weft.formats`
+has a reader for each kind; what it reads is brought into one form (:mod:`weft.characters`).
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 
+from weft.characters import as_seen
+from weft.charsets import decode, printable, sound
 from weft.errors import DataError
+from weft.formats.book import book_text
+from weft.formats.html import markup, page_text
+from weft.formats.mail import mail, saved_page
+from weft.formats.opendocument import open_sheets, open_text
+from weft.formats.pdf import pdf_text
+from weft.formats.rich_text import rich_text
+from weft.formats.sheets import Row, records, workbook
+from weft.formats.slides import slides
+from weft.formats.word import word_text
+from weft.json_records import read_json, read_lines
+from weft.records import Record
+from weft.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -24,13 +34,19 @@ class Document:
 
     Attributes:
         text: what it says; spans of passages refer to it.
-        part: which part of its file it is: empty for a whole file, else ``row 3`` or the ``id`` of a JSONL object.
+        part: which part of its file it is: empty for a whole file, else ``row 3`` or the ``id`` of an object.
         metadata: further fields, as strings.
+        notes: what was guessed, replaced or left out in reading its file, each as the end of a sentence about that.
     """
 
     text: str
     part: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+Reader = Callable[[bytes], Iterator[Document]]
+"""What makes documents of a file's content, and raises DataError with the reason alone where it can't."""
 
 
 def read_documents(path: Path) -> list[Document]:
@@ -39,133 +55,172 @@ def read_documents(path: Path) -> list[Document]:
     Raises:
         DataError: the file can't be read as what its ending says; file and reason are named.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: files that end in {path.suffix or 'nothing'} are none of {', '.join(READERS)}.")
+    name = printable(path)
     try:
-        return list(reader(path))
-    except DataError:
-        raise
+        data = path.read_bytes() if path.suffix.lower() in READERS else b""
     except OSError as error:
-        raise DataError(f"{path} can't be read ({error.strerror or error}).") from None
-    except Exception as error:  # whatever a library makes of a damaged file
-        raise DataError(f"{path} can't be read as {path.suffix.lower()} ({type(error).__name__}: {error}).") from None
+        raise DataError(f"{name} can't be read ({error.strerror or error}).") from None
+    return read_data(data, name)
 
 
-def decoded(data: bytes) -> str:
-    """Bytes as text: UTF-8, or else the encoding that fits them best; line ends are kept as ``\\n``.
+def read_data(data: bytes, name: str) -> list[Document]:
+    """The documents of a file's content, by the ending of its name.
 
     Raises:
-        DataError: they are no text.
+        DataError: it can't be read as what its ending says; the name and the reason are given.
     """
-    from charset_normalizer import from_bytes
-
-    if b"\0" in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError("it holds zero bytes, and is no text")
+    ending = PurePath(name).suffix.lower()
+    reader = READERS.get(ending)
+    if reader is None:
+        advice = INSTEAD.get(ending, f"give one of {', '.join(READERS)}")
+        raise DataError(f"{name}: files that end in {ending or 'nothing'} are not read; {advice}.")
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        best = from_bytes(data).best()
-        if best is None:
-            raise DataError("its encoding can't be told; save it as UTF-8") from None
-        text = str(best)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _decoded_file(path: Path) -> str:
-    try:
-        return decoded(path.read_bytes())
+        return [_tidy(document) for document in reader(data)]
     except DataError as error:
-        raise DataError(f"{path} can't be read: {error}.") from None
+        raise DataError(f"{name} can't be read: {error}.") from None
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"{name} can't be read without {error.name}; run pip install '.[knowledge]' in Weft's folder."
+        ) from None
+    except Exception as error:  # whatever a library makes of a damaged file
+        raise DataError(f"{name} can't be read as {ending} ({type(error).__name__}: {error}).") from None
 
 
-def _plain(path: Path) -> Iterator[Document]:
-    yield Document(_decoded_file(path))
+def _tidy(document: Document) -> Document:
+    """A document as people see it, and as it can be stored."""
+    whole = _sound(document)
+    return replace(whole, text=as_seen(whole.text))
 
 
-def _html(path: Path) -> Iterator[Document]:
-    from bs4 import BeautifulSoup
-
-    page = BeautifulSoup(path.read_bytes(), "html.parser")
-    title = page.title.get_text(" ", strip=True) if page.title else ""
-    for hidden in page(["head", "script", "style", "template", "noscript"]):
-        hidden.extract()
-    for block in page.find_all(BLOCKS):
-        block.append("\n\n")
-    body = "\n".join(" ".join(line.split()) for line in page.get_text().split("\n")).strip()
-    yield Document(f"{title}\n\n{body}" if title else body)
+def _sound(document: Document) -> Document:
+    """A document without halves of surrogate pairs, which JSON and damaged files may hold."""
+    text, part = sound(document.text), sound(document.part)
+    metadata = {sound(name): sound(value) for name, value in document.metadata.items()}
+    if (text, part, metadata) == (document.text, document.part, document.metadata):
+        return document
+    note = f"has half characters (surrogates){' in ' + part if part else ''}, replaced by \ufffd"
+    return replace(document, text=text, part=part, metadata=metadata, notes=(*document.notes, note))
 
 
-BLOCKS = ["p", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "section", "article", "td"]
-"""HTML elements after which a line ends."""
+def _plain(data: bytes) -> Iterator[Document]:
+    decoded = decode(data)
+    yield Document(decoded.text, notes=decoded.notes)
 
 
-def _pdf(path: Path) -> Iterator[Document]:
-    from pypdf import PdfReader
-
-    reader = PdfReader(path)
-    if reader.is_encrypted and not reader.decrypt(""):
-        raise DataError(f"{path} is encrypted; save it without a password.")
-    pages = [page.extract_text() for page in reader.pages]
-    if not any(page.strip() for page in pages):
-        raise DataError(f"{path} holds no text (scanned pages?); run it through OCR first.")
-    yield Document("\n\n".join(pages))
+def _html(data: bytes) -> Iterator[Document]:
+    page = markup(data)
+    yield Document(page_text(page.text), notes=page.notes)
 
 
-def _docx(path: Path) -> Iterator[Document]:
-    import docx
-    from docx.table import Table
-
-    lines = []
-    for block in docx.Document(str(path)).iter_inner_content():
-        if isinstance(block, Table):
-            lines += ["\t".join(cell.text for cell in row.cells) for row in block.rows]
-        else:
-            lines.append(block.text)
-    yield Document("\n\n".join(lines))
+def _pdf(data: bytes) -> Iterator[Document]:
+    text, notes = pdf_text(data)
+    yield Document(text, notes=notes)
 
 
-def _table(path: Path) -> Iterator[Document]:
-    """Rows of questions and answers; columns named ``question`` and ``answer``, or else all columns of a row."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    rows = list(csv.DictReader(io.StringIO(_decoded_file(path), newline=""), delimiter=delimiter, strict=True))
-    for number, row in enumerate(rows, 2):
-        fields = {str(name).strip(): value.strip() for name, value in row.items() if isinstance(value, str)}
-        if None in row:
-            raise DataError(f"{path}: row {number} has more cells than the header names.")
-        asked = {name.lower(): value for name, value in fields.items()}
-        if "question" in asked and "answer" in asked:
-            rest = {name: value for name, value in fields.items() if name.lower() not in ("question", "answer")}
-            yield Document(f"{asked['question']}\n{asked['answer']}", f"row {number}", rest)
-        else:
-            yield Document("\n".join(f"{name}: {value}" for name, value in fields.items() if value), f"row {number}")
+def _whole(read: Callable[[bytes], str]) -> Reader:
+    """A reader of files that are one text."""
+
+    def reader(data: bytes) -> Iterator[Document]:
+        yield Document(read(data))
+
+    return reader
 
 
-def _jsonl(path: Path) -> Iterator[Document]:
-    """Objects with a ``text``, and perhaps an ``id``; further plain fields are metadata."""
-    for number, line in enumerate(_decoded_file(path).split("\n"), 1):
-        if not line.strip():
+def _slides(data: bytes) -> Iterator[Document]:
+    for number, text in slides(data):
+        yield Document(text, f"slide {number}")
+
+
+def _workbook(data: bytes) -> Iterator[Document]:
+    """A sheet's rows, each as a record, and what stands above their header."""
+    sheets, notes = workbook(data)
+    return _sheets(sheets, notes)
+
+
+def _open_sheets(data: bytes) -> Iterator[Document]:
+    return _sheets(open_sheets(data), [])
+
+
+def _sheets(sheets: Sequence[tuple[str, Sequence[Row]]], notes: Sequence[str]) -> Iterator[Document]:
+    found = [one for title, rows in sheets for one in records(title, rows)]
+    for number, one in enumerate(found or [Record("", "")]):
+        yield Document(one.text, one.part, one.metadata, () if number else tuple(notes))
+
+
+def _mail(data: bytes) -> Iterator[Document]:
+    """A mail, and what is attached to it, each part of it by its file's name."""
+    text, attachments = mail(data)
+    documents, notes = [], []
+    for name, attached in attachments:
+        if PurePath(name).suffix.lower() not in READERS:
+            notes.append(f"has the attachment {name}, which is not read")
             continue
         try:
-            fields: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number} is not JSON ({error}).") from None
-        if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
-            raise DataError(f"{path}:{number} has no 'text'; a line is an object with at least that.")
-        plain = {name: str(value) for name, value in fields.items() if isinstance(value, (str, int, float, bool))}
-        known = plain.pop("id", f"line {number}")
-        yield Document(plain.pop("text"), known, plain)
+            inner = read_data(attached, name)
+        except DataError as error:
+            notes.append(f"has an attachment that was left out ({str(error).rstrip('.')})")
+            continue
+        notes += [f"has the attachment {name}, which {note}" for one in inner for note in one.notes]
+        documents += [replace(one, part=f"{name} {one.part}".strip(), notes=()) for one in inner]
+    yield Document(text, notes=tuple(notes))
+    yield from documents
 
 
-READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
-    ".txt": _plain,
-    ".md": _plain,
-    ".html": _html,
-    ".htm": _html,
+def _table(data: bytes) -> Iterator[Document]:
+    """Rows of questions and answers; columns named ``question`` and ``answer``, or else all columns of a row."""
+    return _records(data, read_table)
+
+
+def _tabbed(data: bytes) -> Iterator[Document]:
+    return _records(data, lambda text: read_table(text, "\t"))
+
+
+def _jsonl(data: bytes) -> Iterator[Document]:
+    """Objects with a ``text``, and perhaps an ``id``, whose further fields are metadata; or all fields of others."""
+    return _records(data, read_lines)
+
+
+def _json(data: bytes) -> Iterator[Document]:
+    """The objects of a list, as in JSONL, or all that is in one value."""
+    return _records(data, read_json)
+
+
+def _records(data: bytes, read: Callable[[str], tuple[list[Record], list[str]]]) -> Iterator[Document]:
+    """Records as documents, the first of which has the notes on the file."""
+    decoded = decode(data)
+    records, notes = read(decoded.text)
+    for number, one in enumerate(records):
+        yield Document(one.text, one.part, one.metadata, () if number else (*decoded.notes, *notes))
+
+
+READERS: dict[str, Reader] = {
+    **dict.fromkeys((".txt", ".text", ".log"), _plain),
+    **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"), _plain),
+    **dict.fromkeys((".rst", ".adoc", ".asciidoc", ".org", ".tex", ".yaml", ".yml", ".srt", ".vtt"), _plain),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), _html),
+    **dict.fromkeys((".mht", ".mhtml"), _whole(saved_page)),
     ".pdf": _pdf,
-    ".docx": _docx,
+    **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), _whole(word_text)),
+    **dict.fromkeys((".odt", ".ott", ".odp", ".otp"), _whole(open_text)),
+    ".rtf": _whole(rich_text),
+    ".epub": _whole(book_text),
+    ".eml": _mail,
+    **dict.fromkeys((".pptx", ".pptm", ".potx", ".ppsx"), _slides),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xltx"), _workbook),
+    **dict.fromkeys((".ods", ".ots"), _open_sheets),
     ".csv": _table,
-    ".tsv": _table,
-    ".jsonl": _jsonl,
+    **dict.fromkeys((".tsv", ".tab"), _tabbed),
+    ".json": _json,
+    **dict.fromkeys((".jsonl", ".ndjson"), _jsonl),
 }
 """What reads each kind of file."""
+
+INSTEAD = {
+    **dict.fromkeys((".doc", ".dot", ".wpd", ".wps", ".pages", ".hwp"), "save it as .docx"),
+    **dict.fromkeys((".xls", ".xlsb", ".numbers"), "save it as .xlsx"),
+    **dict.fromkeys((".ppt", ".pps", ".key"), "save it as .pptx"),
+    **dict.fromkeys((".msg", ".mbox"), "save each mail as .eml"),
+    **dict.fromkeys((".mobi", ".azw", ".azw3", ".fb2"), "convert it to .epub"),
+    **dict.fromkeys((".djvu", ".ps", ".xps"), "convert it to .pdf"),
+}
+"""What to do with kinds of files that hold text and are not read."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from weft.errors import PartError
 from weft.image_processors import load_image_processor, made_for
-from weft.images import load_image, picture_name
+from weft.images import decode
 from weft.memory import Memory, Picture, content_hash
 from weft.parts import ResolvedPart, resolve
 from weft.patches import Span, find_layout, is_real, pair_of_processor, seen_part
@@ -76,31 +76,22 @@ class VisionEncoder(nn.Module):
         Raises:
             PictureError: one of them can't be read.
         """
-        return self.encode_images([load_image(one) for one in pictures], [picture_name(one) for one in pictures])
-
-    def encode_images(self, images: Sequence[Image.Image], names: Sequence[str] | None = None) -> Memory:
-        """Features of pictures that have been loaded; arguments as for :meth:`preprocess`."""
-        pixel_values, sources = self.preprocess(images, names)
+        pixel_values, sources = self.preprocess(pictures)
         parameter = next(self.parameters())
         with torch.no_grad():
             features = self(pixel_values.to(parameter.device, parameter.dtype))
         key = content_hash(self.id, self.sha256, str(parameter.dtype), pixel_values.numpy().tobytes())
         return Memory(features, sources, key=key)
 
-    def preprocess(
-        self, images: Sequence[Image.Image], names: Sequence[str] | None = None
-    ) -> tuple[Float[Tensor, "M 3 height width"], tuple[Picture, ...]]:
-        """Pictures as the encoder takes them, and where in each its patches are.
-
-        Args:
-            images: upright RGB pictures.
-            names: what to call them.
-        """
-        names = names or [picture_name(image) for image in images]
-        sources = tuple(
-            Picture(image.size, self.rectangles(image.size), name) for image, name in zip(images, names, strict=True)
-        )
-        return torch.stack([self.pixels(image) for image in images]), sources
+    def preprocess(self, pictures: Sequence[Any]) -> tuple[Float[Tensor, "M 3 height width"], tuple[Picture, ...]]:
+        """Pictures as the encoder takes them, and where in each its patches are; arguments and errors as for
+        :meth:`encode`. They are decoded one after another: one takes a hundred times what is made of it."""
+        pixels, sources = [], []
+        for picture in pictures:
+            decoded = decode(picture)
+            pixels.append(self.pixels(decoded.image))
+            sources.append(Picture(decoded.size, self.rectangles(decoded.size), decoded.name))
+        return torch.stack(pixels), tuple(sources)
 
     def pixels(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
         """One picture as the encoder takes it."""

@@ -26,6 +26,7 @@ from weft.knowledge import KnowledgeBase
 from weft.memory import Memory, Placement
 from weft.metrics import bleu, cider_d, rouge_l
 from weft.model import WeftModel
+from weft.output_files import check_free
 from weft.passages import PASSAGES
 from weft.progress import Reporter
 from weft.rendering import about_a_picture
@@ -89,13 +90,17 @@ def evaluate(
     Raises:
         DataError: the data can't be used, holds nothing of the task, or there are unanswerable questions for a task
             that has none.
-        WeftError: ``top_memory`` is below one.
+        WeftError: ``top_memory`` is below one, or a file is to be written over that is read, or was not written here.
     """
     check_top(top_memory)
     if task != "answer" and (unanswerable or reliability):
         raise DataError(f"The task {task} has no unanswerable questions; leave them out, or take the task answer.")
     if reliability and not unanswerable:
         raise DataError("A table of reliability needs unanswerable questions; give some.")
+    sources = [str(one) for one in (data, *unanswerable) if isinstance(one, (str, Path))]
+    for file, mark in ((output, b'"prediction"'), (reliability, b"|")):
+        if file is not None:
+            check_free(Path(file), sources, mark)
     examples = load_examples(data)
     say = {"limit": limit, "batch_size": batch_size, "beams": beams, "top_memory": top_memory, **options}
     target = None if output is None else Path(output)

@@ -27,6 +27,8 @@ OWN = {
 """What tasks decide themselves, and what to do instead."""
 _DRAWING = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": None, "top_h": None, "typical_p": 1.0}
 """Options of drawing, with the values at which they do nothing new."""
+_FROM_ZERO = ("top_k", "min_p", "top_h")
+"""Those that may be zero."""
 _TASKS = ("beams", "bound", "explain", "keep", "length", "mode", "passages", "reading", "source", "top_memory", "where")
 """Options that tasks have of their own, which may have been meant."""
 
@@ -60,6 +62,12 @@ def check_options(options: dict[str, Any], where: str = "A task", others: Collec
     drawn = [name for name, idle in _DRAWING.items() if options.get(name, idle) not in (None, idle)]
     if drawn and not options.get("do_sample"):
         raise WeftError(f"{drawn[0]} is for drawing words, and none are drawn; give do_sample=True as well.")
+    for name in (*_DRAWING, "repetition_penalty"):
+        value = options.get(name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and (value >= 0 if name in _FROM_ZERO else value > 0)):
+            least = "from 0 on" if name in _FROM_ZERO else "above 0"
+            raise WeftError(f"{name}: {value!r:.100} can't be; give a number {least}.")
     seed = options.get("seed")
     if seed is not None:
         check_count("seed", seed, 0)

@@ -17,6 +17,7 @@ from PIL import Image
 from weft.catalog import weft_home
 from weft.errors import DataError
 from weft.hashes import content_hash
+from weft.pixel_values import as_rgb
 
 LARGEST = 64 << 20
 """Bytes of a picture that is fetched, at most."""
@@ -99,9 +100,17 @@ class GivenPictures:
 def _png(image: Image.Image) -> bytes:
     """An image as a file that loses nothing; what the camera said of its orientation is kept."""
     buffer = io.BytesIO()
-    kept = image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else image.convert("RGB")
-    kept.save(buffer, "PNG", exif=image.getexif().tobytes() if image.getexif() else b"")
+    kept = image if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else as_rgb(image)
+    kept.save(buffer, "PNG", exif=_exif(image))
     return buffer.getvalue()
+
+
+def _exif(image: Image.Image) -> bytes:
+    """What the camera said, as far as it can be read."""
+    try:
+        return image.getexif().tobytes() if image.getexif() else b""
+    except Exception:  # Pillow raises many kinds where metadata is damaged
+        return b""
 
 
 def _data(address: str, where: str) -> bytes:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from weft.charsets import printable, sound
 from weft.conversations import write_text
 from weft.errors import WeftError
 
@@ -24,6 +25,8 @@ KEPT = timedelta(hours=1)
 """How long a version that readers no longer come to see is kept for those who have."""
 ALL = timedelta(days=36_500)
 """As good as for ever."""
+TEXTS = ("id", "source", "part", "mark", "text", "terms", "lead", "metadata")
+"""Columns of text. ``terms`` is what is searched, and ``lead`` the space in front of a passage that is in none."""
 WIDTH = 384
 """Size of a passage's vector."""
 
@@ -41,28 +44,34 @@ class Index:
 
     @classmethod
     def to_write(cls, path: Path) -> Index:
-        """The newest version, made where there is none."""
+        """The newest version, made where there is none.
+
+        Raises:
+            RuntimeError: the index is damaged, or of an earlier kind.
+        """
         connection = _connect(path)
         import pyarrow as pa
 
-        text = ("id", "source", "part", "mark", "text", "metadata")
         schema = pa.schema(
             [
-                *((name, pa.string()) for name in text),
+                *((name, pa.string()) for name in TEXTS),
                 ("start", pa.int64()),
                 ("end", pa.int64()),
                 ("labels", pa.list_(pa.string())),
                 ("vector", pa.list_(pa.float32(), WIDTH)),
             ]
         )
-        return cls(connection.create_table(TABLE, schema=schema, exist_ok=True), path)
+        try:
+            return cls(connection.create_table(TABLE, schema=schema, exist_ok=True), path)
+        except ValueError as error:  # it has other columns
+            raise RuntimeError(str(error)) from None
 
     @classmethod
     def to_read(cls, path: Path) -> Index | None:
         """The published version; None where nothing has been published.
 
         Raises:
-            RuntimeError: the index is damaged.
+            RuntimeError: the index is damaged, or of an earlier kind.
         """
         if not (path / PUBLISHED).is_file():
             return None
@@ -70,7 +79,7 @@ class Index:
         if not version.isdecimal():
             raise RuntimeError(f"{path / PUBLISHED} holds no number")
         with suppress(ValueError):  # there is no such table
-            table = _connect(path).open_table(TABLE)
+            table = _of_now(_connect(path).open_table(TABLE))
             table.checkout(int(version))
             return cls(table, path)
         return None
@@ -84,26 +93,32 @@ class Index:
         return dict(zip(columns["source"].to_pylist(), columns["mark"].to_pylist(), strict=True))
 
     def passages(self, source: str, part: str) -> list[dict[str, Any]]:
-        """The passages of a part of a source, in order."""
+        """The passages of a part of a source, in order: their texts, where they begin, and the space before them."""
         chosen = f"source = {quoted(source)} AND part = {quoted(part)}"
-        rows = self.table.search().where(chosen).limit(max(1, len(self))).to_list()
+        columns = ["text", "start", "lead"]
+        rows = self.table.search().where(chosen).select(columns).limit(max(1, len(self))).to_list()
         return sorted(rows, key=lambda row: row["start"])
 
     def replace(self, sources: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Put passages in the place of those that their sources had, in one transaction."""
-        if not rows:
-            if sources:
-                self.table.delete(among("source", sources))
-            return
-        merge = self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-        merge.when_not_matched_by_source_delete(among("source", sources)).execute(list(rows))
+        """Put passages in the place of those that their sources had.
+
+        What is interrupted in between lacks these sources, which the next update reads again; readers see the version
+        that was published before.
+        """
+        if sources:
+            self.table.delete(among("source", sources))
+        if rows:
+            self.table.add(list(rows))
 
     def publish(self) -> None:
         """Bring the full-text index up to date, and let readers see the result."""
         from lancedb.index import FTS
 
         if len(self) and not self.table.list_indices():
-            self.table.create_index("text", config=FTS(language="English", stem=True, ascii_folding=True))
+            # The terms are folded and divided already, stop words are left to questions; what remains is English stems.
+            analyzer = {"base_tokenizer": "whitespace", "language": "English", "stem": True, "ascii_folding": True}
+            analyzer |= {"max_token_length": None, "lower_case": False, "remove_stop_words": False}
+            self.table.create_index("terms", config=FTS(**analyzer))
         self.table.optimize(cleanup_older_than=ALL)
         write_text(self.path / PUBLISHED, str(self.table.version))
         self.table.optimize(cleanup_older_than=KEPT)
@@ -119,7 +134,7 @@ class Index:
         """Rows that answer a search, the best first, each with its ``score``.
 
         Args:
-            question: words to look for by BM25.
+            question: terms to look for by BM25, with spaces between them.
             vector: a vector to look near (cosine); None to leave vectors out.
             words: whether to look for the words; both together are fused by reciprocal rank (Cormack et al. 2009).
             conditions: SQL conditions that every row meets.
@@ -128,7 +143,7 @@ class Index:
         from lancedb.query import MatchQuery
         from lancedb.rerankers import RRFReranker
 
-        match = MatchQuery(question, "text")
+        match = MatchQuery(question, "terms")
         if vector is None:
             query, kind = self.table.search(match, query_type="fts"), "_score"
         elif not words:
@@ -166,7 +181,17 @@ def _connect(path: Path) -> Any:
         import lancedb
     except ModuleNotFoundError:
         raise WeftError("Knowledge bases stand on LanceDB; run pip install '.[knowledge]' in Weft's folder.") from None
+    if sound(str(path)) != str(path):
+        raise WeftError(f"LanceDB can keep no index in {printable(path)}, a name that is no UTF-8; rename the folder.")
     return lancedb.connect(str(path))
+
+
+def _of_now(table: Any) -> Any:
+    """A table, if it has the columns that there are now."""
+    missing = set(TEXTS) - set(table.schema.names)
+    if missing:
+        raise RuntimeError(f"{TABLE} lacks {', '.join(sorted(missing))}")
+    return table
 
 
 def among(column: str, values: Sequence[str]) -> str:
@@ -174,11 +199,11 @@ def among(column: str, values: Sequence[str]) -> str:
     return f"{column} IN ({', '.join(map(quoted, values))})"
 
 
-def labelled(label: str) -> str:
-    """The SQL condition that a row has a label."""
-    return f"array_has(labels, {quoted(label)})"
+def labelled(label: str, has: bool = True) -> str:
+    """The SQL condition that a row has a label, or has it not."""
+    return f"{'' if has else 'NOT '}array_has(labels, {quoted(label)})"
 
 
 def quoted(value: str) -> str:
     """A value as SQL writes it."""
-    return "'" + value.replace("'", "''") + "'"
+    return "'" + sound(value).replace("'", "''") + "'"

@@ -10,18 +10,25 @@ interrupted goes on where it stopped, and until it is done readers see what they
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from weft.documents import READERS, read_documents
+from weft.analyzer import asked, terms
+from weft.charsets import printable, sound
+from weft.documents import INSTEAD, READERS, Document, read_documents
 from weft.errors import DataError, WeftError
+from weft.folders import look_through
 from weft.index import Index, among, discard, is_damaged, labelled
 from weft.keeping import MemoryKeeper
+from weft.labels import Value, labels, wanted
 from weft.memory import content_hash
-from weft.options import check_value
+from weft.options import check_count, check_value
 from weft.passages import LONGEST, OVERLAP, cut
 from weft.sentences import PART as SENTENCE_ENCODER
 from weft.sentences import sentence_vectors
@@ -30,6 +37,8 @@ FOLDER = ".weft"
 """The index's folder, within that of the documents."""
 BATCH = 2000
 """Passages that are written at once, at least."""
+ASKED = 1024
+"""Words of a question that are looked for, at most."""
 
 Mode = Literal["text", "semantic", "hybrid"]
 """How to search: by words (BM25), by meaning (vectors of a sentence encoder), or by both (reciprocal rank fusion)."""
@@ -41,7 +50,7 @@ class Passage:
 
     Attributes:
         text: its text.
-        source: its file, relative to the folder of documents.
+        source: its file, relative to the folder of documents; bytes of its name that are no UTF-8 as ``\\xe9``.
         part: the part of the file that ``span`` refers to: empty for the whole file, else its row or id.
         span: where the passage stands in that part's text, in characters.
         score: how well it answers the search; comparable within one search only.
@@ -58,13 +67,26 @@ class Passage:
 
 @dataclass
 class Update:
-    """What an update did, in files; and the passages that there are now."""
+    """What an update did, in files; and the passages that there are now.
+
+    Attributes:
+        added: files that are new.
+        changed: files that were indexed anew.
+        removed: files that are gone, or of which nothing can be read any more.
+        unchanged: files that are as they were.
+        failed: files that can't be read, and why, in a sentence each.
+        left_out: what was left out, by the reason; hidden files and what systems leave in folders are not told of.
+        notes: what was guessed, replaced or left out within files that were read, in a sentence each.
+        passages: passages in the index.
+    """
 
     added: int = 0
     changed: int = 0
     removed: int = 0
     unchanged: int = 0
     failed: list[str] = field(default_factory=list)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     passages: int = 0
 
 
@@ -72,8 +94,8 @@ class KnowledgeBase:
     """A folder of documents that can be searched.
 
     Args:
-        folder: the documents: .txt, .md, .html, .pdf, .docx, .csv and .tsv (rows of questions and answers), .jsonl
-            (objects with a ``text``), in any depth. Hidden files and folders are left out.
+        folder: the documents, files that end in one of :data:`weft.documents.READERS`, in any depth; links are
+            followed. Hidden files and folders are left out.
         semantic: give every passage a vector in :meth:`update`, for search by meaning.
 
     Attributes:
@@ -92,7 +114,7 @@ class KnowledgeBase:
     def __init__(self, folder: str | Path, *, semantic: bool = False) -> None:
         self.folder = Path(folder)
         self.semantic = semantic
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise DataError(f"{folder} is no folder; give a folder of documents.")
         self.path = self.folder / FOLDER
         self.memories = MemoryKeeper(self.path / "memories")
@@ -125,68 +147,79 @@ class KnowledgeBase:
             raise WeftError(f"The index {self.path} can't be written ({error.strerror or error}).") from None
 
     def _update(self, progress: Callable[[int, int], None]) -> Update:
-        index, result = Index.to_write(self.path), Update()
+        index, contents = Index.to_write(self.path), look_through(self.folder, READERS, INSTEAD)
+        result = Update(left_out=contents.left_out)
         known = index.marks()
-        files = {str(path.relative_to(self.folder).as_posix()): path for path in self._files()}
-        replaced = [source for source in known if source not in files]
+        replaced = [source for source in known if source not in contents.files]
         result.removed = len(replaced)
         rows: list[dict[str, Any]] = []
-        for number, (source, path) in enumerate(files.items(), 1):
-            try:
-                mark = content_hash(path.read_bytes(), self._settings())
-                if known.get(source) == mark:
-                    result.unchanged += 1
-                    continue
-                rows += self._rows(source, path, mark)
-            except (DataError, OSError) as error:
-                result.failed.append(str(error))
-                if source in known:  # its passages would cite what is no longer there
-                    replaced.append(source)
-                continue
-            replaced.append(source)
-            if source in known:
-                result.changed += 1
+        for number, (source, path) in enumerate(contents.files.items(), 1):
+            mark, fresh = self._read(source, path, known.get(source), result)
+            if mark and mark == known.get(source):
+                result.unchanged += 1
+            elif source in known:
+                replaced.append(source)
+                result.changed += bool(fresh)
+                result.removed += not fresh  # its passages would cite what is no longer there
             else:
-                result.added += 1
+                result.added += bool(fresh)
+            rows += fresh
             if len(rows) >= BATCH:
                 index.replace(replaced, rows)
                 replaced, rows = [], []
-            progress(number, len(files))
+            progress(number, len(contents.files))
         index.replace(replaced, rows)
         index.publish()
-        progress(len(files), len(files))
+        progress(len(contents.files), len(contents.files))
         result.passages = len(index)
         return result
 
-    def _files(self) -> Iterator[Path]:
-        """The documents, in order of their names; hidden files and folders are left out."""
-        for path in sorted(self.folder.rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(self.folder).parts)
-            if path.suffix.lower() in READERS and not hidden and path.is_file():
-                yield path
+    def _read(self, source: str, path: Path, known: str | None, result: Update) -> tuple[str, list[dict[str, Any]]]:
+        """The mark and the passages of a file, none where the mark is known already or nothing can be read; why not is
+        noted in what the update did."""
+        mark = ""
+        try:
+            mark = content_hash(path.read_bytes(), self._settings())
+            if mark == known:
+                return mark, []
+            documents = read_documents(path)
+        except FileNotFoundError:
+            result.left_out.setdefault("files that vanished meanwhile", []).append(source)
+            return "", []
+        except DataError as error:
+            result.failed.append(printable(error))
+            return "", []
+        except OSError as error:
+            result.failed.append(f"{printable(path)} can't be read ({error.strerror or error}).")
+            return "", []
+        result.notes += [f"{source} {note}." for document in documents for note in document.notes]
+        rows = self._rows(source, documents, mark)
+        if not rows:
+            result.left_out.setdefault("files without text", []).append(source)
+        return mark, rows
 
     def _settings(self) -> str:
         """What a passage depends on beside its file; where it changes, files are indexed anew."""
-        return f"1 {LONGEST} {OVERLAP} {SENTENCE_ENCODER if self.semantic else ''}"
+        return f"2 {LONGEST} {OVERLAP} {SENTENCE_ENCODER if self.semantic else ''}"
 
-    def _rows(self, source: str, path: Path, mark: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = [
-            {
-                "id": f"{source}#{number}",
+    def _rows(self, source: str, documents: Sequence[Document], mark: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for document in documents:
+            about = {
                 "source": source,
                 "part": document.part,
                 "mark": mark,
-                "text": document.text[start:end],
-                "start": start,
-                "end": end,
-                "labels": [f"{name}={value}" for name, value in document.metadata.items()],
+                "labels": labels(document.metadata),
                 "metadata": json.dumps(document.metadata, ensure_ascii=False),
                 "vector": None,
             }
-            for number, (document, (start, end)) in enumerate(
-                (document, span) for document in read_documents(path) for span in cut(document.text)
-            )
-        ]
+            before = 0
+            for start, end in cut(document.text):
+                text, lead = document.text[start:end], document.text[before:start]
+                words = " ".join(terms(document.text[start : _end_of_word(document.text, end)]))
+                place = {"id": f"{source}#{len(rows)}", "start": start, "end": end}
+                rows.append({**about, **place, "text": text, "lead": lead, "terms": words})
+                before = end
         if self.semantic:
             for row, vector in zip(rows, self._vectors([row["text"] for row in rows]), strict=True):
                 row["vector"] = vector
@@ -201,34 +234,39 @@ class KnowledgeBase:
         limit: int = 5,
         mode: Mode = "text",
         source: str | None = None,
-        where: Mapping[str, str] | None = None,
+        where: Mapping[str, Value] | None = None,
     ) -> list[Passage]:
         """The passages that answer a question best, the best first.
+
+        Words are found whichever way they are written (capitals, accents, composed or not), those that hang together
+        (``AB-1234/5``) whole and in parts, and those of scripts without spaces wherever they stand.
 
         Args:
             question: words to look for, or a question.
             limit: passages, at most.
             mode: by ``"text"``, ``"semantic"`` or ``"hybrid"``.
-            source: a pattern for files, as in ``"guide/*.md"``; None for all.
-            where: values that a document's metadata must have.
+            source: a file, or a pattern for files, as in ``"guide/*.md"``; None for all.
+            where: values that a document's metadata must have; None for a name of which it is to have none.
 
         Raises:
+            DataError: ``where`` asks for what is no value.
             WeftError: the folder has not been indexed, or not with vectors where they are needed, or its index is
                 damaged.
         """
         check_value("mode", mode, get_args(Mode))
+        check_count("limit", limit)
         try:
             return self._search(question, limit, mode, source, where or {})
         except RuntimeError:  # what LanceDB makes of files that are not what they should be
             if not is_damaged(self.path):
                 raise
             raise WeftError(
-                f"The index {self.path} is damaged; run `weft index {self.folder}`, which makes it anew from the "
-                "documents."
+                f"The index {self.path} is damaged, or was made by an earlier Weft; run `weft index {self.folder}`, "
+                "which makes it anew from the documents."
             ) from None
 
     def _search(
-        self, question: str, limit: int, mode: Mode, source: str | None, where: Mapping[str, str]
+        self, question: str, limit: int, mode: Mode, source: str | None, where: Mapping[str, Value]
     ) -> list[Passage]:
         index = Index.to_read(self.path)
         if index is None:
@@ -238,13 +276,14 @@ class KnowledgeBase:
                 f"{self.folder} was indexed without vectors; run `weft index {self.folder} --semantic`, or search by "
                 "text."
             )
-        conditions = [labelled(f"{name}={value}") for name, value in where.items()]
+        conditions = [labelled(*wanted(name, value)) for name, value in where.items()]
         if source is not None:
-            conditions.append(among("source", [name for name in index.marks() if fnmatch(name, source)] or [""]))
-        if not len(index) or not question.strip():
+            conditions.append(among("source", _named(index, source) or [""]))
+        words = [] if mode == "semantic" else list(dict.fromkeys(asked(question)))[:ASKED]
+        if not len(index) or not question.strip() or (mode == "text" and not words):
             return []
-        vector = None if mode == "text" else self._vectors([question])[0]
-        found = index.find(question, vector, mode != "semantic", conditions, limit)
+        vector = None if mode == "text" else self._vectors([sound(question)])[0]
+        found = index.find(" ".join(words), vector, bool(words), conditions, limit)
         return [
             Passage(
                 row["text"],
@@ -268,12 +307,31 @@ class KnowledgeBase:
             WeftError: the folder has not been indexed, or has no such document.
         """
         index = Index.to_read(self.path)
-        passages = [] if index is None else index.passages(source, part)
+        passages = [] if index is None else index.passages(printable(source), part)
+        if index is not None and not passages:  # its name may be composed otherwise
+            passages = [row for name in _named(index, source) for row in index.passages(name, part)]
         if not passages:
             raise WeftError(f"{self.folder} has no document {source!r} in its index; run `weft index {self.folder}`.")
-        text = ""
-        for row in passages:  # they overlap, or leave out the space between them
-            text = text[: row["start"]].ljust(row["start"]) + row["text"]
-        return text
+        pieces, length = [], 0
+        for row in passages:  # each may repeat the end of the one before
+            pieces += [row["lead"], row["text"][max(0, length - row["start"]) :]]
+            length = row["start"] + len(row["text"])
+        return "".join(pieces)
 
     _vectors = staticmethod(sentence_vectors)
+
+
+def _named(index: Index, pattern: str) -> list[str]:
+    """The sources of an index of a name, or after a pattern, however their accents are composed."""
+    wanted = unicodedata.normalize("NFC", printable(pattern))
+    named = ((name, unicodedata.normalize("NFC", name)) for name in index.marks())
+    return [name for name, composed in named if composed == wanted or fnmatch(composed, wanted)]
+
+
+def _end_of_word(text: str, end: int) -> int:
+    """Where the word ends that a passage was cut within: in scripts without spaces, some characters further on."""
+    rest = _REST_OF_WORD.match(text, end) if text[end - 1].isalnum() else None
+    return rest.end() if rest else end
+
+
+_REST_OF_WORD = re.compile(r"\w{0,64}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="generator" content="Weft">
 <title>{title}</title>
 <style>
 body {{ font: 1.05rem/1.6 Georgia, serif; max-width: 42rem; margin: 2rem auto; padding: 0 1rem; }}

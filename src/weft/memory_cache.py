@@ -56,6 +56,12 @@ class MemoryCache:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
+    def __contains__(self, key: str) -> bool:
+        """Whether the memory under a key need not be read: it is there, or somebody is reading it."""
+        path = self._path(key)
+        with self._lock:
+            return key in self._kept or key in self._coming or (path is not None and path.exists())
+
     def __len__(self) -> int:
         return len(self._kept)
 

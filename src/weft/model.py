@@ -34,7 +34,7 @@ from weft.encoders import VisionEncoder
 from weft.errors import WeftError
 from weft.generation import ReadingGenerationMixin
 from weft.hooks import FusionHook, Looked, Looking, Slot, head_inputs
-from weft.images import load_image, picture_hash, picture_name
+from weft.images import Decoded, decode, picture_hash, picture_name
 from weft.joint_text import Text
 from weft.keeping import renamed
 from weft.memory import Memory, Name, Placement, ReadMemory, content_hash
@@ -278,9 +278,10 @@ class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
         """Run a weave's encoder on one picture (path, bytes, PIL image) or a list of them."""
         name = weave or self.weave_that_reads("pictures").name
         given = pictures if isinstance(pictures, (list, tuple)) else [pictures]
-        images = [load_image(one) for one in given]
-        memory = self.encoder(name).encode_images(images, [picture_name(one) for one in given])
-        return self.named(memory, name, images)
+        namer = self.namer(name)
+        seen = [decode(one) for one in given] if namer is not None and namer.sees_pictures else []
+        memory = self.encoder(name).encode(seen or given)
+        return self.named(memory, name, [one.image for one in seen])
 
     @torch.no_grad()
     def named(self, memory: Memory, weave: str, images: Sequence[Image.Image] = ()) -> Memory:
@@ -373,7 +374,7 @@ class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
         if not self._keeps():
             return self.weave(name).read(self.encode(pictures, name)).apart()
         reader = self.reader_key(name)
-        found = [one if isinstance(one, (str, Path, bytes)) else load_image(one) for one in pictures]
+        found = [one if isinstance(one, (str, Path, bytes, Decoded)) else decode(one) for one in pictures]
         reads = self.memory_cache.get_all(
             [content_hash(reader, _hash(one)) for one in found],
             lambda missing: self._read_apart(name, self.encode, [found[n] for n in missing]),
@@ -381,6 +382,17 @@ class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
         )
         named = zip(reads, pictures, strict=True)
         return [replace(read, sources=(replace(read.sources[0], name=picture_name(one)),)) for read, one in named]
+
+    def unread(self, picture: str | Path | bytes) -> str | None:
+        """What names a picture that would have to be decoded, to be read by the first weave that reads pictures; None
+        for one that is known, or can't be read."""
+        name = self.weave_that_reads("pictures").name
+        try:
+            hash = picture_hash(picture)
+        except OSError:
+            return None
+        known = self._keeps() and content_hash(self.reader_key(name), hash) in self.memory_cache
+        return None if known else hash
 
     @torch.no_grad()
     def _read_apart(self, weave: str, encode: Callable[..., Memory], what: Sequence[Any]) -> list[ReadMemory]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,9 @@ def resolve(part: str | Path, *, progress: Progress | None = None) -> ResolvedPa
     Raises:
         PartError: it can't be found or fetched, or isn't the right one.
     """
-    if Path(part).is_dir():  # known by a path that is right from everywhere
+    if not isinstance(part, (str, Path)):
+        raise PartError(f"A part is {part!r:.100}; give a name, a folder or a Hub id.")
+    if os.path.isdir(part):  # known by a path that is right from everywhere
         return ResolvedPart(str(Path(part).absolute()), Path(part).absolute())
     if str(part) in PARTS:
         known = PARTS[str(part)]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class Piece:
         return content_hash(QUESTION, self.question, self.text) if self.question else self.text
 
 
-_END = re.compile(r"""(?:[.!?…]+["'”’)\]]*(?=\s) | [。！？]+["'”’」』）]* | \n\s*\n)""", re.VERBOSE)
+_END = re.compile(r"""(?:(?<![.!?…।؟۔])[.!?…।؟۔]+["'”’)\]]*(?=\s) | [。！？]+["'”’」』）]* | \n\s*\n)""", re.VERBOSE)
 _NO_END = re.compile(
     r"""(?:^|[\s("'“‘\[])(?:[A-Z] | Mr | Mrs | Ms | Dr | Prof | St | Jr | Sr | vs | No | Nos | Fig | Figs | pp? | cf
     | e\.g | i\.e | approx | Inc | Ltd | Co | Corp | Gen | Col | Sgt | Rev | Hon | Jan | Feb | Mar | Apr | Aug | Sept?
@@ -63,7 +64,7 @@ def sentences(text: str) -> list[Span]:
     """The sentences of a text, in order, without the space around them.
 
     A sentence ends at a full stop, question or exclamation mark with space behind it (not at that of an initial or a
-    common abbreviation), at its Chinese and Japanese counterparts, and at an empty line.
+    common abbreviation), at its Hindi, Arabic, Chinese and Japanese counterparts, and at an empty line.
     """
     ends = [
         match.end()
@@ -82,7 +83,8 @@ def sentences(text: str) -> list[Span]:
 def cut(text: str, longest: int = LONGEST, overlap: int = OVERLAP) -> list[Span]:
     """Passages of a text: as many whole sentences as fit, beginning with the last ones of the passage before.
 
-    A sentence that is longer than a passage is cut between words.
+    A sentence that is longer than a passage is cut between lines or words, or else behind a comma of a script without
+    spaces. Time grows with the length of the text, whatever stands in it.
 
     Args:
         text: any text.
@@ -118,11 +120,30 @@ def _may_repeat(pieces: list[Span], first: int, last: int, longest: int, overlap
 
 
 def _at_words(text: str, span: Span, longest: int) -> Iterator[Span]:
-    """A span in pieces of at most ``longest`` characters, cut at spaces where there are any."""
+    """A span in pieces of at most ``longest`` characters, cut at the end of a line or between words where it can be,
+    or else behind a comma."""
     begin, end = span
     while end - begin > longest:
-        place = text.rfind(" ", begin + longest // 2, begin + longest + 1)
-        place = begin + longest if place < 0 else place
+        first, last = begin + longest // 2, begin + longest
+        place = _last_space(text, first, last)
         yield begin, begin + len(text[begin:place].rstrip())
-        begin = place + (len(text[place:end]) - len(text[place:end].lstrip()))
+        begin = _SPACES.match(text, place, end).end()  # type: ignore[union-attr]  # it matches nothing, too
     yield begin, end
+
+
+def _last_space(text: str, first: int, last: int) -> int:
+    """Where to cut between two places: at the last end of a line, or else space, or else behind the last comma of a
+    script without spaces, or else anywhere but within a character that is written as several."""
+    for space in (_LINE, _SPACE, _COMMA):
+        found = space.match(text, first, last + (space is not _COMMA))
+        if found:
+            return found.end() - (space is not _COMMA)
+    place = last
+    while place > first and (unicodedata.category(text[place])[0] == "M" or "\u200d" in text[place - 1 : place + 1]):
+        place -= 1
+    return place if place > first else last
+
+
+_LINE, _SPACE, _COMMA = (re.compile(rf".*{mark}", re.DOTALL) for mark in (r"\n", r"\s", "[、，；：]"))
+"""Up to the last one."""
+_SPACES = re.compile(r"\s*")

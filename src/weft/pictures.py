@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from weft.encoders import VisionEncoder
-from weft.images import load_image
+from weft.images import decode
 from weft.memory import content_hash
 from weft.progress import Reporter
 from weft.store import FeatureStore
@@ -67,5 +67,5 @@ class PictureFeatures:
 
 def show(picture: str, view: View) -> Image.Image:
     """A picture as it is shown in a view."""
-    image = load_image(picture)
+    image = decode(picture).image
     return ImageOps.mirror(image) if view == "mirror" else image

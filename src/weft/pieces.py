@@ -37,6 +37,11 @@ class Piece:
     end: End | None = None
 
 
+def whole(text: str) -> str:
+    """A text without the half of a character in which it was cut off: tokens may end inside of one."""
+    return text.rstrip("\ufffd")
+
+
 def bytes_of(tokenizer: Any, token: int) -> bytes:
     """What a token adds to a text in UTF-8: perhaps a part of a character only."""
     text = tokenizer.decode([token])
@@ -92,7 +97,7 @@ class Pieces:
         elif not self.done:
             text = text[: self._sure(text)]
         else:
-            text = text.rstrip()
+            text = whole(text).rstrip()
         fresh = text[self.sent :]
         self.sent = max(self.sent, len(text))
         return Piece(fresh, said, end)

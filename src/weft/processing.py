@@ -21,7 +21,6 @@ from transformers.utils.chat_template_utils import _get_template_variables as va
 from weft.control_tokens import Spans, control_tokens, encode
 from weft.encoders import VisionEncoder, load_vision_encoder
 from weft.errors import DataError, PartError
-from weft.images import load_image
 from weft.layout import Layout, Tokenized
 from weft.parts import resolve
 from weft.rendering import PLAIN_TEMPLATE, Messages, Rendered, render
@@ -230,7 +229,7 @@ class WeftProcessor(ProcessorMixin):
         """Rows of tokens, and what they hold, laid side by side."""
         rows = [layout.cut(row, self.tokenizer) for row in rows]
         data, lefts = layout.laid(rows, self.tokenizer)
-        pictures = [load_image(picture) for one in rendered for picture in one.pictures]
+        pictures = [picture for one in rendered for picture in one.pictures]
         if pictures:
             if self.encoder is None:
                 raise DataError("A message holds a picture, but the model has no weave that reads pictures.")

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from weft.batch import arrange
 from weft.decoder import Decoder, is_plain
 from weft.encoders import VisionEncoder, load_vision_encoder
-from weft.images import load_image, picture_name
+from weft.images import picture_name
 from weft.memory import Memory, Placement
 from weft.namers import OWN, load_namer
 from weft.names import speller, with_names
@@ -29,6 +28,7 @@ from weft.packed_part import packed_decoder
 from weft.packed_weave import PackedWeave
 from weft.packing import NATIVE
 from weft.parts import ENCODERS, LANGUAGE_MODEL, WEIGHTS, resolve_named
+from weft.pieces import whole
 from weft.plain import changes_words
 from weft.rendering import about_a_picture, arranged, render
 from weft.rows import Weaves
@@ -124,7 +124,7 @@ class Quick:
         Raises:
             PictureError: the picture can't be read.
         """
-        read = self.weave.read(self._encoded(load_image(picture)))
+        read = self.weave.read(self._encoded(picture))
         messages = arranged(about_a_picture(instruction), self.weave.config.placed)
         rendered = render(messages, self.template, self.system_prompt)
         encoded = self.tokenizer.encode(rendered.text, add_special_tokens=False)
@@ -133,11 +133,11 @@ class Quick:
         assert placed is not None
         prompt, ends = Prompt(encoded.ids, (placed,)), {self.text["eos_token_id"]}
         (found,) = search(self.decoder, self.weaves, [prompt], beams=beams, longest=LONGEST, ends=ends)
-        return Caption(self.tokenizer.decode(list(found.tokens)).strip(), picture_name(picture), found.total)
+        return Caption(whole(self.tokenizer.decode(list(found.tokens))).strip(), picture_name(picture), found.total)
 
-    def _encoded(self, image: Image.Image) -> Memory:
+    def _encoded(self, picture: Any) -> Memory:
         """A picture's memory, with the names of what it shows if the weave reads names."""
-        memory = self.encoder.encode_images([image])
+        memory = self.encoder.encode([picture])
         if not self.weave.config.labels:
             return memory
         found = load_namer(OWN, self.encoder).name(memory.features, (), ())

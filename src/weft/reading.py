@@ -8,6 +8,7 @@ Or ``"prompt"``: they stand in the prompt of the bare language model.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,10 +26,12 @@ from weft.quoting import fits, quote
 from weft.rendering import about_documents
 from weft.responding import Response, as_learned, reply, respond
 from weft.search import Prompt
+from weft.text_sources import check_words, may_be_path, text_or_file
 from weft.weaving import ReadingMode
 
 if TYPE_CHECKING:
     from weft.knowledge import KnowledgeBase, Mode, Passage
+    from weft.labels import Value
     from weft.model import WeftModel
 
 LONGEST: dict[str, int] = {"answer": 80, "title": 32, "short": 96, "medium": 200, "long": 480}
@@ -137,7 +140,7 @@ class ReadingTasks:
         passages: int = PASSAGES,
         mode: Mode = "text",
         source: str | None = None,
-        where: Mapping[str, str] | None = None,
+        where: Mapping[str, Value] | None = None,
         beams: int = 3,
         keep: bool = False,
         top_memory: int | None = None,
@@ -152,7 +155,7 @@ class ReadingTasks:
             passages: passages to look up.
             mode: how to look them up: by ``"text"``, ``"semantic"`` or ``"hybrid"``.
             source: a pattern for the files to look in, as in ``"guide/*.md"``; None for all.
-            where: values that a document's metadata must have.
+            where: values that a document's metadata must have; None for a name of which it is to have none.
             beams: beams of the search for words; 1 is greedy.
             keep: keep what was read beside the index, so that no passage is read twice.
             top_memory: how many of the passages each fusion layer looks at, at each word the most promising ones; None
@@ -212,7 +215,8 @@ class ReadingTasks:
         """Summarize a text of any length.
 
         Args:
-            text: the text, or the path of a document (.txt, .md, .html, .pdf, .docx).
+            text: the text, or the path of a document (.txt, .md, .html, .pdf, .docx); a string that is the name of a
+                file is never taken for a text.
             length: ``"short"``, ``"medium"`` or ``"long"``.
             bound: passages of it that are read, at most; of a longer text those are chosen that stand evenly apart.
             beams: beams of the search; 1 is greedy.
@@ -226,7 +230,7 @@ class ReadingTasks:
             DataError: there is nothing to summarize, the document can't be read, or there is no such length.
             WeftError: ``top_memory`` is below one, or the text is too long for the prompt that it is to stand in.
         """
-        if length not in SUMMARIES:
+        if not isinstance(length, str) or length not in SUMMARIES:
             raise DataError(f"{length!r} is no length of a summary; {near(length, SUMMARIES, 'choose')}")
         options |= {"beams": beams, "top_memory": top_memory, "longest": LONGEST[length]}
         return self._write_about("summary", text, SUMMARIES[length], bound, reading, explain, options)
@@ -367,14 +371,19 @@ def cite(found: Sequence[Passage], leaning: Leaning) -> tuple[Citation, ...]:
 def document(text: str | Path) -> tuple[str, str]:
     """The name and the text of what is given: a text, or the path of a document.
 
+    What was guessed, replaced or left out in reading the document is logged as a warning.
+
     Raises:
-        DataError: it is empty, or can't be read.
+        DataError: it is neither, it is empty, or can't be read.
     """
+    text = text_or_file(text)
     if isinstance(text, Path):
         from weft.documents import read_documents
 
         parts = list(read_documents(text))
         name, words = str(text), "\n\n".join(part.text for part in parts)
+        for note in (note for part in parts for note in part.notes):
+            logging.getLogger(__name__).warning("%s %s.", name, note)
     else:
         name, words = "text", text
     if not words.strip():
@@ -388,8 +397,8 @@ def evenly(pieces: Sequence[Piece], bound: int) -> list[Piece]:
     Raises:
         DataError: the bound is below one.
     """
-    if bound < 1:
-        raise DataError(f"bound: {bound} passages are too few; give at least 1.")
+    if isinstance(bound, bool) or not isinstance(bound, int) or bound < 1:
+        raise DataError(f"bound: {bound!r:.100} passages are too few; give at least 1.")
     if len(pieces) <= bound:
         return list(pieces)
     step = (len(pieces) - 1) / max(1, bound - 1)
@@ -400,9 +409,19 @@ def _base(knowledge: Any) -> KnowledgeBase | None:
     """The knowledge base that was given, or whose folder was; None for texts."""
     from weft.knowledge import KnowledgeBase
 
+    if isinstance(knowledge, KnowledgeBase):
+        return knowledge
     if isinstance(knowledge, (str, Path)):
+        if not may_be_path(str(knowledge)):
+            raise DataError(f"{str(knowledge)!r:.100} is no folder; give the folder of documents, or a list of texts.")
         return KnowledgeBase(knowledge)
-    return knowledge if isinstance(knowledge, KnowledgeBase) else None
+    if not isinstance(knowledge, (list, tuple)):
+        raise DataError(f"Knowledge is {knowledge!r:.100}; give a knowledge base, its folder, or a list of texts.")
+    for one in knowledge:
+        if not isinstance(one, str):
+            raise DataError(f"A text is {one!r:.100}; give a list of strings.")
+        check_words(one, "A text")
+    return None
 
 
 def _pieces(found: Sequence[Passage]) -> list[Piece]:

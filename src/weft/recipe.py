@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -202,7 +203,7 @@ def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
             a value is of another type.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RecipeError(f"{path} is not a file; give a recipe (YAML).")
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))

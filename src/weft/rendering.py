@@ -147,6 +147,8 @@ def as_object(message: Any) -> Mapping[str, Any]:
     content = message.get("content")
     if not isinstance(content, (str, list, tuple, type(None))):
         raise DataError(f"The content of a message is {content!r:.100}; give a string, or a list of parts.")
+    for part in content if isinstance(content, (list, tuple)) else ():
+        _check_part(part)
     return message
 
 
@@ -251,21 +253,27 @@ def _is(part: Mapping[str, Any], kind: str) -> bool:
 
 def _flat(part: Any, held: list[Mapping[str, Any]]) -> str:
     """The text of one part; a picture or a document is collected, and marked in the text."""
-    if not isinstance(part, Mapping):
-        raise DataError(f"A message has the part {part!r:.100}; a part is an object with 'type' and what it holds.")
     if _is(part, "text"):
-        if not isinstance(part.get("text"), str):
-            raise DataError(f"A text part holds no text: {dict(part)}; put a string under 'text'.")
         return part["text"]
-    if _is(part, "image") or _is(part, "image_url"):
-        _picture(part)
-    elif not _is(part, "document"):
-        kind = part.get("type")
-        raise DataError(f"A message has a part of type {kind!r}; a part is 'text', 'image' or 'document'.")
-    elif not isinstance(part.get("text"), str):
-        raise DataError(f"A document part holds no text: {dict(part)}; put a string under 'text'.")
     held.append(part)
     return _MARK
+
+
+def _check_part(part: Any) -> None:
+    """See to it that a part of a message is of a known type, and holds what it should.
+
+    Raises:
+        DataError: it is not, or does not.
+    """
+    if not isinstance(part, Mapping):
+        raise DataError(f"A message has the part {part!r:.100}; a part is an object with 'type' and what it holds.")
+    kind = part.get("type")
+    if kind in ("image", "image_url"):
+        _picture(part)
+    elif kind not in ("text", "document"):
+        raise DataError(f"A message has a part of type {kind!r:.100}; a part is 'text', 'image' or 'document'.")
+    elif not isinstance(part.get("text"), str):
+        raise DataError(f"A {kind} part holds no text: {dict(part)!r:.200}; put a string under 'text'.")
 
 
 def _picture(part: Mapping[str, Any]) -> Any:

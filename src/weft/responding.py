@@ -7,6 +7,7 @@ of them holds, and hands on the tokens of the responses with their log-probabili
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,10 +22,13 @@ from weft.errors import DataError, WeftError
 from weft.generation_options import OWN, check_options, seeded
 from weft.memory import Placement, ReadMemory
 from weft.options import check_count
+from weft.picture_thread import Waits, portions, read_in_portions
+from weft.pieces import whole
 from weft.plain import changes_words
 from weft.quoting import find, fits
 from weft.rendering import Messages, Rendered, arranged, as_object, question_of, quoted
 from weft.search import Prompt, search
+from weft.text_sources import check_words
 from weft.weaving import check_reading
 
 if TYPE_CHECKING:
@@ -35,10 +39,6 @@ if TYPE_CHECKING:
 _PLAIN_OPTIONS = {"bad_words_ids", "length_penalty"}
 """Options for ``generate`` that the plain decoder knows as well."""
 
-PORTION = 4
-"""Pictures or passages of a conversation that are read at once."""
-
-Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 Held = Sequence[tuple[int, int]]
 """Items of a memory that a prompt holds, each with the token of the prompt from which on it may be seen."""
@@ -212,18 +212,15 @@ def as_learned(model: WeftModel, messages: Messages) -> Messages:
     return arranged(messages, places.get("pictures", "first"), places.get("texts", "first"))
 
 
-def at_once(portions: Generator[None, None, Result]) -> Result:
+def at_once(portions: Generator[Waits, None, Result]) -> Result:
     """The result of work that stops after each of its portions, for whoever has nothing to do meanwhile."""
     while True:
         try:
-            next(portions)
+            waits = next(portions)
         except StopIteration as done:
             return done.value
-
-
-def portions(things: Sequence[Thing]) -> list[Sequence[Thing]]:
-    """Pictures or passages in portions that are read at once, between which others may be served."""
-    return [things[start : start + PORTION] for start in range(0, len(things), PORTION)]
+        if waits is not None:
+            wait([waits])
 
 
 @torch.inference_mode()
@@ -234,8 +231,9 @@ def reading(
     mode: ReadingMode | None = None,
     longest: int = 0,
     template: Mapping[str, Any] | None = None,
-) -> Generator[None, None, Prompt]:
-    """The same, with a stop after each portion of pictures or passages, for whoever has other work to do meanwhile.
+) -> Generator[Waits, None, Prompt]:
+    """The same, with a stop after each portion of pictures or passages, for whoever has other work to do meanwhile, and
+    wherever a large picture is being decoded (:mod:`weft.picture_thread`).
 
     Arguments, result and errors as for :func:`prompt_of`.
     """
@@ -255,10 +253,7 @@ def reading(
         sources.append(tuple(zip(read.sources, owners, strict=True)))
 
     if rendered.pictures:
-        reads: list[ReadMemory] = []
-        for portion in portions(rendered.pictures):
-            reads += model.read_pictures(portion)
-            yield
+        reads = yield from read_in_portions(model, rendered.pictures)
         add(reads, list(enumerate(tokenized.columns)), range(len(reads)))
     if rendered.documents and way != "prompt":
         encoder = model.encoder(model.weave_that_reads("texts").name)
@@ -273,7 +268,7 @@ def reading(
             reads = []
             for portion in portions(pieces):
                 reads.append(model.read_texts(portion))
-                yield
+                yield None
             add(reads, list(enumerate(columns)), owners)
     memories = tuple(memory for memory in placed if memory is not None)
     return Prompt(tokenized.ids, memories, (*sources, *standing.sources), standing.quoted)
@@ -291,6 +286,13 @@ def conversation(messages: Any) -> list[Mapping[str, Any]]:
     found = [as_object(message) for message in given]
     if not found or found[-1]["role"] in ("assistant", "system", "developer"):
         raise DataError("A conversation is answered when the user has spoken; its last message must be the user's.")
+    for message in found:
+        content = message.get("content")
+        if content is None and message["role"] != "assistant":
+            raise DataError(f"A message of the {message['role']} has no content; give a string, or a list of parts.")
+        for part in content if isinstance(content, (list, tuple)) else ():
+            if part.get("type") == "document" and not part.keys() & {"id", "name"}:  # which programs give
+                check_words(part["text"], "The text of a document part")
     return found
 
 
@@ -438,4 +440,4 @@ def until_end(model: WeftModel, tokens: list[int]) -> list[int]:
 
 def _words(model: WeftModel, tokens: Sequence[int]) -> str:
     assert model.processor is not None
-    return model.processor.decode(list(tokens), skip_special_tokens=True).strip()
+    return whole(model.processor.decode(list(tokens), skip_special_tokens=True)).strip()

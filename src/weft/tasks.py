@@ -18,13 +18,14 @@ from PIL import Image
 from weft.errors import DataError, WeftError
 from weft.explain import Seen, look, needed
 from weft.generation_options import check_options, known_options
-from weft.images import PICTURES, load_image
+from weft.images import URL, load_image
 from weft.instructions import CAPTION, TITLE
 from weft.memory import Memory, ReadMemory
 from weft.options import check_count, check_names, check_value
 from weft.reading import ReadingTasks
 from weft.rendering import Messages, about_a_picture
 from weft.responding import as_learned, prompt_of, reply, respond
+from weft.text_sources import names_file
 
 if TYPE_CHECKING:
     from weft.drawing import Sampling
@@ -36,6 +37,8 @@ Explain = bool | Literal["sketch"]
 """Whether to find out what each word needs of the picture; ``"sketch"`` for where it looked, which is quicker."""
 EXPLAINS = (True, False, "sketch")
 INSTRUCTIONS: dict[Task, str] = {"caption": CAPTION, "title": TITLE}
+_DRAWS = ("temperature", "top_p")
+"""Options of a stream that are numbers, beside its length and seed."""
 LONGEST = 60
 """Tokens after which words about a picture are cut off."""
 LONGEST_REPLY = 256
@@ -165,7 +168,7 @@ class Tasks(ReadingTasks):
             PictureError: a picture can't be read.
             DataError: a question is empty, or there are not as many of them as of pictures.
         """
-        for one in [question] if isinstance(question, str) else question:
+        for one in question if isinstance(question, (list, tuple)) else [question]:
             if not isinstance(one, str):
                 raise DataError(f"The question is {one!r:.100}; ask in words.")
             if not one.strip():
@@ -221,6 +224,8 @@ class Tasks(ReadingTasks):
         if model.processor is None:
             raise WeftError("The model has no processor (tokenizer and encoder); set model.processor.")
         known = model.processor.template_variables
+        if not isinstance(chat_template_kwargs, (Mapping, type(None))):
+            raise WeftError(f"chat_template_kwargs: {chat_template_kwargs!r:.100} can't be; give an object.")
         template = dict(chat_template_kwargs or {})
         template |= {name: options.pop(name) for name in options.keys() & (known - known_options())}
         if tools:
@@ -306,11 +311,14 @@ def _sampling(longest: int, options: dict[str, Any]) -> Sampling:
     from weft.drawing import Sampling
 
     check_options(options, "A stream")
-    check_names(options, ("do_sample", "temperature", "top_p", "seed"), "A stream")
+    check_names(options, ("do_sample", "seed", *_DRAWS), "A stream")
     check_count("max_new_tokens", longest)
-    draws = bool(options.get("do_sample"))
-    temperature = float(options.get("temperature", 1.0)) if draws else 0.0
-    return Sampling(longest, temperature, options.get("top_p", 1.0), options.get("seed"))
+    given = {name: value for name, value in options.items() if name in _DRAWS and value is not None}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise WeftError(f"{name}: {value!r:.100} can't be; give a number.")
+    temperature = float(given.pop("temperature", 1.0)) if options.get("do_sample") else 0.0
+    return Sampling(longest, temperature, seed=options.get("seed"), **given)
 
 
 def _text(given: Any) -> str | Path | None:
@@ -319,10 +327,10 @@ def _text(given: Any) -> str | Path | None:
         return None
     from weft.documents import READERS
 
-    if Path(given).suffix.lower() in READERS and len(str(given)) < 1000:
-        return Path(given)
-    is_name = len(str(given)) < 1000 and (Path(given).exists() or Path(given).suffix.lower() in PICTURES)
-    return given if isinstance(given, str) and " " in given.strip() and not is_name else None
+    if isinstance(given, Path) or names_file(given):
+        return Path(given) if Path(given).suffix.lower() in READERS else None
+    is_text = len(given.split()) > 1 or not given.isascii()  # in many scripts words stand without spaces
+    return given if is_text and not URL.match(given) else None
 
 
 def _read_each(model: WeftModel, given: Sequence[Any], weave: str | None) -> list[ReadMemory]:

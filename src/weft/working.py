@@ -30,6 +30,7 @@ from weft.drawing import Chooser, Sampling
 from weft.errors import WeftError
 from weft.fairness import FairQueue
 from weft.model import WeftModel
+from weft.picture_thread import Waits
 from weft.pieces import End, Said
 from weft.plain import why_not_plain
 from weft.rendering import Messages
@@ -112,6 +113,20 @@ class Job:
             self.cancelled = True
 
 
+@dataclass(eq=False)
+class _Reading:
+    """A job whose pictures and documents are being read, portion by portion, and what it waits for meanwhile."""
+
+    job: Job
+    portions: Iterator[Waits]
+    waits: Waits = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can go on."""
+        return self.waits is None or self.waits.done() or self.job.cancelled
+
+
 class Worker:
     """Reads and decodes, in a thread of its own.
 
@@ -131,7 +146,7 @@ class Worker:
         self.limits, self.top_memory = limits, top_memory
         self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._waiting: FairQueue[Job] = FairQueue()
-        self._reading: tuple[Job, Iterator[None]] | None = None
+        self._reading: list[_Reading] = []
         self._read: deque[Job] = deque()
         self._running: list[Job] = []
         self._changed = threading.Condition()
@@ -194,7 +209,7 @@ class Worker:
         self._thread.join()
 
     def _behind(self) -> int:
-        return len(self._waiting) + len(self._read) + (self._reading is not None)
+        return len(self._waiting) + len(self._read) + len(self._reading)
 
     def _check(self, waiting: int) -> None:
         """Whether one more is taken on."""
@@ -226,7 +241,7 @@ class Worker:
     def _go_on(self) -> None:
         while True:
             with self._changed:
-                while not (self._closed or self._errands or self._behind() or self._running):
+                while not (self._closed or self._errands or self._running or self._read or self._readable()):
                     self._changed.wait()
                 if self._closed:
                     return
@@ -249,7 +264,7 @@ class Worker:
         over = EngineClosed("The engine was closed before the reply was finished.")
         with self._changed:
             self._closed = True
-            being_read = [] if self._reading is None else [self._reading[0]]
+            being_read = [reading.job for reading in self._reading]
             for job in [*self._running, *self._read, *being_read, *self._waiting.clear()]:
                 job.hand_on(over)
             while self._errands:
@@ -273,27 +288,39 @@ class Worker:
         until = time.monotonic() + PATIENCE
         while len(self._read) < AHEAD and self._held() < self.limits.memory_bytes:
             with self._changed:
-                if self._reading is None and self._waiting:
+                reading = next((one for one in self._reading if one.ready), None)
+                if reading is None and self._readable():
                     job = self._waiting.pop()
-                    self._reading = job, self._prepare(job)
-            if self._reading is None:
+                    reading = _Reading(job, self._prepare(job))
+                    self._reading.append(reading)
+            if reading is None:
                 return
-            job, portions = self._reading
+            job = reading.job
             try:
                 if not job.cancelled:
-                    next(portions)
+                    reading.waits = next(reading.portions)
+                    if reading.waits is not None:
+                        reading.waits.add_done_callback(self._wake)
             except StopIteration:
                 self._read.append(job)
-                self._reading = None
+                self._reading.remove(reading)
             except Exception as error:  # one conversation's failure is its own
                 job.hand_on(error)
                 job.cancelled = True
-            if job.cancelled:
-                self._reading = None
+            if job.cancelled and reading in self._reading:
+                self._reading.remove(reading)
             if time.monotonic() > until:
                 return
 
-    def _prepare(self, job: Job) -> Iterator[None]:
+    def _readable(self) -> bool:
+        """Whether something of what waits can be read now: nothing, while it waits for pictures to be decoded."""
+        return any(one.ready for one in self._reading) or (bool(self._waiting) and len(self._reading) < AHEAD)
+
+    def _wake(self, _: Future[Any]) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def _prepare(self, job: Job) -> Iterator[Waits]:
         """Read what a conversation holds, portion by portion."""
         banned: Sequence[Sequence[int]] = ()
         longest = job.sampling.max_tokens

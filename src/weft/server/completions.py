@@ -137,6 +137,12 @@ def _sampling(body: ChatRequest, most: int, index: int) -> Sampling:
         seed=None if body.seed is None else (body.seed + index) % 2**63,
         stop=tuple(body.stop or ()),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        top_k=max(0, body.top_k),
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
     )
 
 

@@ -18,6 +18,7 @@ from weft.leaning import Leaning, lean_on
 from weft.memory import Excerpt
 from weft.model import WeftModel
 from weft.occlusion import MATTERS, occluding
+from weft.picture_thread import Waits, in_picture_thread
 from weft.reading import cite
 from weft.search import Prompt
 from weft.server.conversation import OVERHEAD, Conversation
@@ -103,14 +104,14 @@ def explaining(model: WeftModel, prompt: Prompt, id: str, finished: Finished) ->
 
 def drawing(
     model: WeftModel, prompt: Prompt, finished: Finished, picture: int, word: int
-) -> Generator[None, None, Image.Image | None]:
+) -> Generator[Waits, None, Image.Image | None]:
     """A picture, lit where it matters to a word, with a stop after each batch; None if there is no such picture or
     word."""
     words, images = words_of(model, finished.tokens), finished.conversation.of_kind("image")
     if picture >= len(images) or word >= len(words):
         return None
     occlusions = yield from occluding(model, prompt, finished.tokens)
-    image = load_image(images[picture]["image"])
+    image = yield from in_picture_thread(load_image, images[picture]["image"])
     return seen_without(occlusions[picture], words, image).heatmap(word, LONGEST)
 
 

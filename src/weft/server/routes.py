@@ -15,7 +15,7 @@ from weft.engine import EngineClosed
 from weft.memory import ReadMemory
 from weft.model import WeftModel
 from weft.passages import Piece
-from weft.responding import portions
+from weft.picture_thread import portions, read_in_portions
 from weft.search import Prompt
 from weft.server.conversation import Part
 from weft.server.errors import RESPONSES, ApiError
@@ -79,7 +79,7 @@ async def memories(body: MemoryRequest, request: Request, owner: str = Depends(o
 async def _read(service: Service, part: Part) -> list[ReadMemory]:
     """Read a picture or a text, so that the model's cache holds it; a long one so that others get on meanwhile."""
     if part["type"] == "image":
-        return await service.beside(WeftModel.read_pictures, [part["image"]])
+        return await service.by_portions(read_in_portions(service.model, [part["image"]]))
     pieces = await service.beside(_cut, part["text"])
     if not pieces:
         raise ApiError(400, "The text holds no words; send one with words in it.", "invalid_value", "text")

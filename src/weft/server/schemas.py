@@ -1,7 +1,7 @@
 """Requests and responses as OpenAI documents them, and Weft's own.
 
 Fields that OpenAI knows and Weft can't serve are refused when they ask for something; those that only describe the
-request (``metadata``, ``store``, ...) are passed over.
+request (``metadata``, ``store``, ...) are passed over. Fields that nobody knows are refused as well.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from weft.options import near
 from weft.weaving import ReadingMode
 
 MAX_CHOICES = 8
@@ -25,6 +26,22 @@ _SETTLED = frozenset(
     {"messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message"}
 )
 """What of a chat template's values is not a client's to set."""
+_DESCRIBE = frozenset(
+    {"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+    | {"prompt_cache_options", "prediction"}
+)
+"""Fields of OpenAI's that change no word of a reply."""
+_IDLE: dict[str, tuple[Any, ...]] = {
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "modalities": (["text"],),
+    "best_of": (1,),
+    "echo": (False,),
+    "ignore_eos": (False,),
+    "skip_special_tokens": (True,),
+}
+"""Fields of OpenAI's and of other servers' that ask for what is done anyway, with the values with which they do."""
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -57,6 +74,18 @@ class _Given(BaseModel):
             if isinstance(value, str) and not value.isascii() and _HALF.search(value):
                 raise ValueError(f"{name} holds half a character (a lone surrogate)")
         return {name: value for name, value in given.items() if value is not None}
+
+
+class _Asked(_Given):
+    @model_validator(mode="before")
+    @classmethod
+    def _understood(cls, given: Any) -> Any:
+        """What asks for something that the server does not know is refused; what only describes a request is not."""
+        if isinstance(given, dict):
+            for name, value in given.items():
+                if name not in cls.model_fields and name not in _DESCRIBE and value not in (None, *_IDLE.get(name, ())):
+                    raise ValueError(f"{name!r:.100} is not known here; {near(name[:50], cls.model_fields)}")
+        return given
 
 
 class TextPart(_Given):
@@ -139,7 +168,7 @@ class ResponseFormat(_Given):
     type: Literal["text"]
 
 
-class ChatRequest(_Given):
+class ChatRequest(_Asked):
     """What ``POST /v1/chat/completions`` is given."""
 
     model: str = Field(max_length=200, examples=["weft"])
@@ -167,11 +196,27 @@ class ChatRequest(_Given):
     )
     tools: list[Any] | None = Field(default=None, description="Not served.")
     functions: list[Any] | None = Field(default=None, description="Not served.")
-    logit_bias: dict[str, float] | None = Field(default=None, description="Not served.")
-    frequency_penalty: float | None = Field(default=None, description="Not served.")
-    presence_penalty: float | None = Field(default=None, description="Not served.")
+    top_k: int = Field(default=0, ge=-1, lt=2**31, description="Draw among so many; 0 or -1 for all.")
+    min_p: float = Field(default=0.0, ge=0, le=1, description="Least share of the likeliest word's probability.")
+    repetition_penalty: float = Field(
+        default=1.0, gt=0, le=10, description="Above 1 for fewer repetitions, of words of the prompt as well."
+    )
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        default=None, description="What is added to the logits of tokens, by their numbers."
+    )
 
-    @field_validator("tools", "functions", "logit_bias", "frequency_penalty", "presence_penalty")
+    @field_validator("logit_bias")
+    @classmethod
+    def _by_token(cls, given: dict[str, float] | None) -> dict[str, float] | None:
+        """Tokens are numbers; how many there are, the model knows."""
+        wrong = next((name for name in given or () if not re.fullmatch("[0-9]{1,9}", name)), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong!r:.100} is no token; give the number of one")
+        return given
+
+    @field_validator("tools", "functions")
     @classmethod
     def _not_served(cls, asked: Any) -> None:
         """What can't be served is refused rather than passed over."""
@@ -209,7 +254,7 @@ class ChatRequest(_Given):
         return self.max_completion_tokens or self.max_tokens
 
 
-class MemoryRequest(_Given):
+class MemoryRequest(_Asked):
     """What ``POST /v1/memories`` is given: a picture or a text."""
 
     image_url: ImageUrl | None = None

@@ -12,6 +12,7 @@ from fastapi import Request
 from weft.engine import Engine, Limits
 from weft.memory_cache import MemoryCache
 from weft.model import WeftModel
+from weft.picture_thread import Waits
 from weft.responding import reading
 from weft.search import Prompt
 from weft.server.conversation import Conversation, Conversations
@@ -62,7 +63,7 @@ class Service:
         """A conversation as it was read, again."""
         return await self.by_portions(reading(self.model, conversation.messages, mode=conversation.reading))
 
-    async def by_portions(self, portions: Generator[None, None, Result]) -> Result:
+    async def by_portions(self, portions: Generator[Waits, None, Result]) -> Result:
         """Work with the model that stops after each of its portions, so that others get on meanwhile.
 
         Raises:
@@ -70,17 +71,19 @@ class Service:
             TimeoutError: a portion took too long.
         """
 
-        def one_more(_: WeftModel) -> tuple[Result] | None:
+        def one_more(_: WeftModel) -> tuple[Waits, tuple[Result] | None]:
             try:
-                next(portions)
+                return next(portions), None
             except StopIteration as done:
-                return (done.value,)
-            return None
+                return None, (done.value,)
 
         while True:
-            done = await self.beside(one_more)
+            waits, done = await self.beside(one_more)
             if done is not None:
                 return done[0]
+            if waits is not None:
+                with anyio.fail_after(self.settings.timeout):
+                    await asyncio.wait([asyncio.wrap_future(waits)])
 
     def close(self) -> None:
         """Stop; replies on their way end with an error."""
