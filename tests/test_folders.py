@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import weft.knowledge as knowledge
-from weft.documents import read_documents
+from weft.documents import Document, read_documents
 from weft.folders import look_through
 from weft.knowledge import KnowledgeBase
 
@@ -115,6 +115,17 @@ def test_file_without_text_is_told_and_its_old_text_is_found_no_more(tmp_path):
     result = base.update()
     assert (result.added, result.removed, result.passages) == (0, 1, 0)
     assert base.search("travel") == []
+
+
+def test_parts_of_one_name_keep_their_own_texts(tmp_path, monkeypatch):
+    touch(tmp_path / "mail.txt")
+    parts = [Document("Travel is approved.", "a.txt"), Document("Parking costs ten euros.", "a.txt")]
+    monkeypatch.setattr(knowledge, "read_documents", lambda path: parts)
+    base = KnowledgeBase(tmp_path)
+    base.update()
+    for question, text in {"travel": "Travel is approved.", "parking": "Parking costs ten euros."}.items():
+        (found,) = base.search(question)
+        assert base.document(found.source, found.part) == found.text == text
 
 
 def test_reader_that_breaks_stops_no_other_file(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,8 @@ def said(text):
         ('"Stop!" he said. She did...', ['"Stop!"', "he said.", "She did..."]),
         ("A heading\n\nA paragraph\nof two lines.", ["A heading", "A paragraph\nof two lines."]),
         ("第一句。第二句！", ["第一句。", "第二句！"]),
+        ("यह एक है। यह दो है।", ["यह एक है।", "यह दो है।"]),
+        ("Contents ........ 3\n\nEnd", ["Contents ........", "3", "End"]),
         ("  \n\n ", []),
         ("", []),
     ],
@@ -67,3 +70,45 @@ def test_passage_begins_with_the_last_sentences_of_the_one_before():
 def test_passage_that_would_not_move_on_is_refused(longest, overlap):
     with pytest.raises(ValueError, match="longer than what it repeats"):
         cut("text", longest, overlap)
+
+
+def test_long_sentence_is_cut_at_the_ends_of_its_lines_and_never_within_an_accent():
+    text = "\n".join(f"PN-{number:04d} a part" for number in range(100))
+    assert all(text[begin:end].startswith("PN-") and text[begin:end].endswith(" part") for begin, end in cut(text))
+    accents = "e\u0301" * 1000
+    assert all(text[begin] == "e" for text in (accents,) for begin, _ in cut(text, 61, 0))
+    clauses = "一二三四五六七八九，" * 100
+    assert all(clauses[begin:end].endswith("，") for begin, end in cut(clauses, 64, 0))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        ".",
+        "。",
+        "\n",
+        " \n",
+        "word ",
+        "x",
+        "猫",
+        ".x",
+        ". ",
+        '."',
+        "Mr. ",
+        "a\t",
+        "e\u0301",
+        "\u0301",
+        "A sentence. ",
+        "\n" + " " * 50,
+    ],
+    ids=ascii,
+)
+def test_time_to_cut_grows_with_the_text(unit):
+    def seconds(size):
+        text = f"Travel is approved. {(unit * size)[:size]}x"
+        start = process_time()
+        cut(text)
+        return process_time() - start
+
+    seconds(1000)
+    assert seconds(200_000) < 0.2 + 6 * seconds(50_000)

@@ -30,6 +30,7 @@ from weft.labels import Value, labels, wanted
 from weft.memory import content_hash
 from weft.options import check_count, check_value
 from weft.passages import LONGEST, OVERLAP, cut
+from weft.records import Names
 from weft.sentences import PART as SENTENCE_ENCODER
 from weft.sentences import sentence_vectors
 
@@ -204,10 +205,11 @@ class KnowledgeBase:
 
     def _rows(self, source: str, documents: Sequence[Document], mark: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
+        parts = Names()  # files that are attached to one mail may have one name
         for document in documents:
             about = {
                 "source": source,
-                "part": document.part,
+                "part": parts.free(document.part),
                 "mark": mark,
                 "labels": labels(document.metadata),
                 "metadata": json.dumps(document.metadata, ensure_ascii=False),
