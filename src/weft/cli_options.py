@@ -45,7 +45,7 @@ def result_files(given: Path | None, sources: Sequence[str], endings: tuple[str,
         BadParameter: it ends in nothing that is known.
         WeftError: a file is there that Weft has not written.
     """
-    if given is None:
+    if given is None or not sources:
         return [None] * len(sources)
     if len(sources) == 1 and given.suffix.lower() not in endings:
         raise typer.BadParameter(f"{given}: give a name that ends in {', '.join(endings)}.")

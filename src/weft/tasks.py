@@ -317,8 +317,8 @@ def _sampling(longest: int, options: dict[str, Any]) -> Sampling:
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise WeftError(f"{name}: {value!r:.100} can't be; give a number.")
-    temperature = float(given.pop("temperature", 1.0)) if options.get("do_sample") else 0.0
-    return Sampling(longest, temperature, seed=options.get("seed"), **given)
+    temperature = float(given.pop("temperature", 1.0))
+    return Sampling(longest, temperature if options.get("do_sample") else 0.0, seed=options.get("seed"), **given)
 
 
 def _text(given: Any) -> str | Path | None:

@@ -289,7 +289,7 @@ class Worker:
         while len(self._read) < AHEAD and self._held() < self.limits.memory_bytes:
             with self._changed:
                 reading = next((one for one in self._reading if one.ready), None)
-                if reading is None and self._readable():
+                if reading is None and self._waiting and len(self._reading) < AHEAD:
                     job = self._waiting.pop()
                     reading = _Reading(job, self._prepare(job))
                     self._reading.append(reading)
