@@ -19,8 +19,9 @@ import torch
 from weft.choosing import check_top
 from weft.conversations import write_objects
 from weft.data import Example, collate, load_examples, rows_of
-from weft.errors import DataError
+from weft.errors import DataError, PictureError
 from weft.hallucination import ObjectWords, chair_i, named
+from weft.images import load_image
 from weft.instructions import HEADLINE
 from weft.knowledge import KnowledgeBase
 from weft.memory import Memory, Placement
@@ -30,8 +31,10 @@ from weft.passages import PASSAGES
 from weft.progress import Reporter
 from weft.rendering import about_a_picture
 from weft.responding import as_learned, respond
+from weft.tally import Tally
 from weft.tasks import INSTRUCTIONS, LONGEST, Task
 from weft.weaving import ReadingMode
+from weft.whole_files import check_writable
 
 EvaluatedTask = Literal["caption", "title", "summary", "answer", "read", "vqa"]
 """What can be evaluated: words about pictures; titles, summaries and answers from documents; whatever is asked of the
@@ -96,7 +99,11 @@ def evaluate(
         raise DataError(f"The task {task} has no unanswerable questions; leave them out, or take the task answer.")
     if reliability and not unanswerable:
         raise DataError("A table of reliability needs unanswerable questions; give some.")
-    examples = load_examples(data)
+    for file in (output, reliability):
+        if file is not None:
+            check_writable(Path(file))
+    tally = Tally()
+    examples = load_examples(data, tally=tally)
     say = {"limit": limit, "batch_size": batch_size, "beams": beams, "top_memory": top_memory, **options}
     target = None if output is None else Path(output)
     of_texts = task == "title" and any(one.documents and one.question == HEADLINE for one in examples)
@@ -117,9 +124,46 @@ def evaluate(
             }
             figures |= judge_refusals(model, examples, unanswerable, **look)
         return figures
+    examples = _with_sound_pictures(examples, task, limit, tally)
+    for sentence in tally.sentences:
+        Reporter().say(sentence)
     if task == "vqa":
         return _evaluate_questions(model, examples, controls=controls, output=target, **say)
     return _evaluate_pictures(model, examples, cast(Task, task), output=target, **say)
+
+
+def _asks(example: Example, instruction: str) -> bool:
+    """Whether a conversation asks this about a picture."""
+    return example.question == instruction and bool(example.pictures)
+
+
+def _with_sound_pictures(examples: Sequence[Example], task: str, limit: int | None, tally: Tally) -> list[Example]:
+    """The conversations without those whose pictures can't be read: no evaluation ends for one file after an hour.
+
+    No more pictures are looked at than are evaluated.
+    """
+    sound: dict[str, bool] = {}
+    shown: set[str] = set()
+    kept = []
+    for example in examples:
+        asked = task == "vqa" or _asks(example, INSTRUCTIONS[cast(Task, task)])
+        if asked and example.pictures and (limit is None or len(shown) < limit or example.pictures[0] in shown):
+            for picture in example.pictures:
+                if picture not in sound:
+                    sound[picture] = _is_sound(picture)
+            if not all(sound[picture] for picture in example.pictures):
+                tally.leave_out("whose picture can't be read", [example.where])
+                continue
+            shown.add(example.pictures[0])
+        kept.append(example)
+    return kept
+
+
+def _is_sound(picture: str) -> bool:
+    try:
+        return bool(load_image(picture))
+    except PictureError:
+        return False
 
 
 def _evaluate_pictures(
@@ -131,7 +175,7 @@ def _evaluate_pictures(
     if output is not None:
         write_objects(output, map(_line, said))
     seen, instruction = set(pictures), INSTRUCTIONS[task]
-    kept = [example for example in examples if example.question == instruction and example.pictures[0] in seen]
+    kept = [one for one in examples if _asks(one, instruction) and one.pictures[0] in seen]
     figures: dict[str, Any] = {"task": task, "pictures": len(pictures), "beams": say["beams"]}
     figures |= {f"bleu_{order}": value for order, value in enumerate(bleu(predictions, right), 1)}
     figures |= {"rouge_l": rouge_l(predictions, right), "cider": cider_d(predictions, right)}
@@ -253,12 +297,14 @@ def answers(
     references: dict[str, list[str]] = {}
     objects: dict[str, dict[str, None]] = {}  # of each picture, in order and each once
     for example in examples:
-        if example.question == instruction:
+        if _asks(example, instruction):
             found = references.setdefault(example.pictures[0], [])
             found += [text for text in (example.answer, *example.references) if text not in found]
             objects.setdefault(example.pictures[0], {}).update(dict.fromkeys(example.objects))
     if not references:
-        raise DataError(f"No example asks for a {task} ({instruction!r}); make the data with `weft data`, or ask so.")
+        raise DataError(
+            f"No example asks for a {task} ({instruction!r}) of a picture; make the data with `weft data`, or ask so."
+        )
     pictures = list(references)[:limit]
     said: list[Said] = []
     with Reporter() as reporter:
@@ -279,6 +325,7 @@ def perplexity(model: WeftModel, examples: Sequence[Example], *, batch_size: int
     """exp of the mean negative log-likelihood of a token that the assistant says, under the whole vocabulary."""
     assert model.processor is not None
     options: dict[str, Any] = {"share_prompts": False, "arrange": partial(as_learned, model)}
+    options["positions"] = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     rows = sorted(rows_of(examples, model.processor, **options), key=lambda row: (row.pictures, len(row)))
     total, tokens = 0.0, 0
     memories: dict[str, Memory] = {}
