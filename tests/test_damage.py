@@ -74,21 +74,28 @@ def recipe(world, parts, **changes):
 
 
 def best(world, name="run"):
-    return load_file(world / name / "best" / "model.safetensors")
+    """The best weights of a run, in memory of their own: the file may be cut off."""
+    return {key: one.clone() for key, one in load_file(world / name / "best" / "model.safetensors").items()}
 
 
 def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("damage", ["empty", "zeros", "cut", "half", "shape", "type", "another"])
-def test_features_that_are_damaged_are_made_again(world, parts, damage):
+DAMAGES = ("empty", "zeros", "cut", "half", "shape", "type", "another")
+
+
+@pytest.mark.parametrize("kind", ["pictures", "hidden states"])
+def test_features_that_are_damaged_are_made_again(world, parts, kind):
     train(recipe(world, parts))
     first = best(world)
-    for file in (world / "features").rglob("*.safetensors"):
+    stored = sorted((world / "features").rglob("*.safetensors"))
+    chosen = [file for file in stored if ("hidden" in file.parts) == (kind == "hidden states")]
+    assert len(chosen) == len(COLOURS)
+    for damage, file in zip(DAMAGES if kind == "pictures" else reversed(DAMAGES), chosen, strict=False):
         content = file.read_bytes()
         if damage in ("shape", "type", "another"):
-            features = load_file(file)["features"]
+            features = load_file(file)["features"].clone()
             name, features = {
                 "shape": ("features", features[:, :-1]),
                 "type": ("features", features.double()),
@@ -103,8 +110,8 @@ def test_features_that_are_damaged_are_made_again(world, parts, damage):
                 "half": content[: len(content) // 2],
             }
             file.write_bytes(kept[damage])
-    train(recipe(world, parts))
-    assert same(first, best(world, "run-2"))
+    train(recipe(world, parts, output=str(world / "again")))
+    assert same(first, best(world, "again"))
 
 
 def test_features_that_vanish_while_a_run_goes_on_are_named(tmp_path):
@@ -112,7 +119,7 @@ def test_features_that_vanish_while_a_run_goes_on_are_named(tmp_path):
         FeatureStore(tmp_path).get("abcd")
 
 
-@pytest.mark.parametrize("damage", [b"", b"cut", bytes(5000), None])
+@pytest.mark.parametrize("damage", [b"cut", None])
 def test_run_goes_on_from_the_checkpoint_before_one_that_is_damaged(world, parts, damage, capsys):
     train(recipe(world, parts))
     first = best(world)
@@ -120,7 +127,7 @@ def test_run_goes_on_from_the_checkpoint_before_one_that_is_damaged(world, parts
     if damage is None:
         file.unlink()
     else:
-        file.write_bytes(damage or file.read_bytes()[:1000])
+        file.write_bytes(file.read_bytes()[:1000])
     train(recipe(world, parts), resume=True)
     said = capsys.readouterr().err
     assert ("is gone" if damage is None else "is damaged; the run goes on from") in said and "previous" in said
@@ -135,7 +142,7 @@ def test_run_whose_checkpoints_are_all_damaged_is_refused(world, parts):
         train(recipe(world, parts), resume=True)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", None])
+@pytest.mark.parametrize("damage", [b"", None])
 def test_best_weights_that_are_damaged_are_found_anew(world, parts, damage, capsys):
     train(recipe(world, parts, epochs=1, max_steps=2))
     first, file = best(world), world / "run" / "best" / "model.safetensors"
@@ -148,7 +155,7 @@ def test_best_weights_that_are_damaged_are_found_anew(world, parts, damage, caps
     assert same(first, best(world))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"a: [", b"- a", b"\xff\xfe\xfd"])
+@pytest.mark.parametrize("content", [None, b"a: ["])
 def test_run_goes_on_without_the_recipe_it_had(world, parts, content):
     train(recipe(world, parts), minutes=0)
     file = world / "run" / "recipe.yaml"
@@ -157,23 +164,21 @@ def test_run_goes_on_without_the_recipe_it_had(world, parts, content):
     assert "batch_size: 2" in file.read_text()
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda lines: lines[:-1], r"another data \(8 conversations then, 7 now\)"),
-        (lambda lines: [*lines, lines[0].replace("red.", "Red.")], r"another data \(8 conversations then, 9 now\)"),
-        (lambda lines: [*lines[2:], *lines[:2]], "another data"),
-        (lambda lines: [lines[0].replace("red.", "Red."), *lines[1:]], "another data"),
-        (lambda lines: [lines[0].replace("red.png", "lime.png"), *lines[1:]], "another content of its pictures"),
-    ],
-    ids=["removed", "added", "order", "edited", "picture"],
-)
-def test_run_knows_its_data(world, parts, change, says):
+def test_run_knows_its_data(world, parts):
     train(recipe(world, parts, share_prompts=False), minutes=0)
     data = world / "data.jsonl"
-    data.write_text("\n".join(change(data.read_text().splitlines())))
-    with pytest.raises(DataError, match=says):
-        train(recipe(world, parts, share_prompts=False), resume=True)
+    lines = data.read_text().splitlines()
+    edited = lines[0].replace('"red."', '"Red."')
+    for changed, says in (
+        (lines[:-1], r"another data \(8 conversations then, 7 now\)"),
+        ([*lines, edited], r"another data \(8 conversations then, 9 now\)"),
+        ([*lines[2:], *lines[:2]], "another data"),
+        ([edited, *lines[1:]], "another data"),
+        ([lines[0].replace("red.png", "lime.png"), *lines[1:]], "another content of its pictures"),
+    ):
+        data.write_text("\n".join(changed))
+        with pytest.raises(DataError, match=says):
+            train(recipe(world, parts, share_prompts=False), resume=True)
 
 
 def test_run_knows_its_pictures_wherever_they_are(world, parts, tmp_path):

@@ -350,5 +350,9 @@ def main() -> None:
     except WeftError as error:
         typer.echo(f"weft: {error}", err=True)
         raise SystemExit(1) from None
+    except OSError as error:  # a disk that is full, a folder that may not be written, ...
+        said = f"{error.filename}: {error.strerror}." if error.filename and error.strerror else str(error)
+        typer.echo(f"weft: {said}", err=True)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

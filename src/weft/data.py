@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -156,7 +157,16 @@ def _rows_in(source: Any, parse: bool = True) -> Iterator[tuple[Any, str, Path]]
             f"The data is a {type(source).__name__}; give a file, a list of dicts or a datasets.Dataset (of a table of "
             "pandas: .to_dict('records'))."
         )
-    yield from ((fields, f"row {number} of the data", Path()) for number, fields in enumerate(source))
+    rows = iter(source)
+    for number in count():
+        where = f"row {number} of the data"
+        try:
+            fields = next(rows)
+        except StopIteration:
+            return
+        except OSError as error:  # as a data set says that it can't decode a picture
+            raise DataError(f"{where}: it can't be read ({error}).") from None
+        yield fields, where, Path()
 
 
 def _example(fields: Any, where: str, folder: Path, pictures: GivenPictures) -> Example:
@@ -267,6 +277,8 @@ def rows_of(
         if positions is not None and len(made.tokens) - 1 > positions:
             tally.leave_out(f"with more than the {positions:,} tokens that the language model takes", [example.where])
             continue
+        if made.passages and example.supporting and not any(one.supports for one in made.passages):
+            tally.notice("name under 'supporting' no document that they hold", example.where)
         if passages is not None and len(made.passages) > passages:
             tally.notice(f"hold more than {passages} passages, of which the first are read", example.where)
         first = made.flags.index(True)

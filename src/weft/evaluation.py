@@ -106,6 +106,9 @@ def evaluate(
     examples = load_examples(data, tally=tally)
     say = {"limit": limit, "batch_size": batch_size, "beams": beams, "top_memory": top_memory, **options}
     target = None if output is None else Path(output)
+    examples = _with_sound_pictures(examples, task, limit, tally)
+    for sentence in tally.sentences:
+        Reporter().say(sentence)
     of_texts = task == "title" and any(one.documents and one.question == HEADLINE for one in examples)
     if of_texts or task in ("summary", "answer", "read"):
         from weft.reading_evaluation import evaluate_reading
@@ -124,9 +127,6 @@ def evaluate(
             }
             figures |= judge_refusals(model, examples, unanswerable, **look)
         return figures
-    examples = _with_sound_pictures(examples, task, limit, tally)
-    for sentence in tally.sentences:
-        Reporter().say(sentence)
     if task == "vqa":
         return _evaluate_questions(model, examples, controls=controls, output=target, **say)
     return _evaluate_pictures(model, examples, cast(Task, task), output=target, **say)
@@ -146,7 +146,7 @@ def _with_sound_pictures(examples: Sequence[Example], task: str, limit: int | No
     shown: set[str] = set()
     kept = []
     for example in examples:
-        asked = task == "vqa" or _asks(example, INSTRUCTIONS[cast(Task, task)])
+        asked = task == "vqa" or (task in INSTRUCTIONS and _asks(example, INSTRUCTIONS[task]))
         if asked and example.pictures and (limit is None or len(shown) < limit or example.pictures[0] in shown):
             for picture in example.pictures:
                 if picture not in sound:

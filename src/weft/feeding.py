@@ -105,7 +105,7 @@ class Feed:
         self.named: NamedPictures | None = None
         self.padding = processor.tokenizer.pad_token_id or 0
         self.pictures = GivenPictures(Path(recipe.features) / "pictures", fetch=recipe.fetch_pictures)
-        files = listed(recipe.data) if data is None else [data if hasattr(data, "__len__") else list(data)]
+        files = listed(recipe.data) if data is None else [list(data) if recipe.limits and _is_read_once(data) else data]
         drawn = (one for number, file in enumerate(files) for one in self._drawn(number, file))
         self.rows = self._rows(self._telling(drawn), self.tally)
         if recipe.longest is not None:
@@ -295,6 +295,11 @@ class Feed:
         wanted = [(picture, view) for row in self.rows for picture in row.pictures for view in self.recipe.views]
         wanted += [(picture, "plain") for row in chain(self.probed, self.dev_rows) for picture in row.pictures]
         self.held.fill(wanted, reporter)
+
+
+def _is_read_once(data: Any) -> bool:
+    """Whether rows are gone when they have been counted."""
+    return iter(data) is data if hasattr(data, "__iter__") else False
 
 
 def _hash(picture: str) -> str:

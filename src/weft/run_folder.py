@@ -71,11 +71,13 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def begin(folder: Path, recipe: Recipe, *, goes_on: bool) -> None:
-    """Note in the folder of a run what it does; a new one has a new log.
+    """Note in the folder of a run what it does; a new one has a new log. What a run that died had half written goes.
 
     Raises:
         WeftError: the folder can't be written.
     """
+    for unfinished in chain(folder.glob("*.partial"), (folder / BEST).glob("*.partial")):
+        unfinished.unlink(missing_ok=True)
     if not goes_on:
         with writing(folder / LOG):
             (folder / LOG).unlink(missing_ok=True)

@@ -121,6 +121,8 @@ def load_run(
             kept.setdefault(name, {})[key] = tensors[full]
     try:
         for number, (name, parameter) in enumerate(named(learned).items()):
+            if tensors[f"weights.{name}"].shape != parameter.shape:
+                raise another
             parameter.copy_(tensors[f"weights.{name}"])
             if averages:
                 averages[number].copy_(tensors[f"average.{name}"])
