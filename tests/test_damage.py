@@ -265,6 +265,19 @@ def test_evaluation_leaves_out_pictures_that_can_not_be_read_and_names_them(worl
         evaluate(model, [{"messages": [{"role": "user", "content": CAPTION}, {"role": "assistant", "content": "x"}]}])
 
 
+def test_question_that_leaves_no_room_for_a_reply_is_left_out_before_the_first_reply(world, parts, capsys):
+    model = train(recipe(world, parts, max_steps=1))
+    rows = [json.loads(line) for line in (world / "data.jsonl").read_text().replace(CAPTION, "Which?").splitlines()]
+    for row in rows:
+        row["messages"][0]["content"][0]["image"] = str(world / row["messages"][0]["content"][0]["image"])
+    rows[2]["messages"][0]["content"][1]["text"] = "x" * 200
+    figures = evaluate(model, rows, task="vqa", beams=1, max_new_tokens=2)
+    assert figures["questions"] == 7
+    assert "1 with more than the" in capsys.readouterr().err
+    with pytest.raises(DataError, match="No conversation is left to evaluate"):
+        evaluate(model, rows[2:3], task="vqa")
+
+
 def test_two_runs_never_share_a_folder(world, parts):
     with held(world / "run"), pytest.raises(WeftError, match="Another run writes to"):
         train(recipe(world, parts))

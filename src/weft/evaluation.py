@@ -19,9 +19,9 @@ import torch
 from weft.choosing import check_top
 from weft.conversations import write_objects
 from weft.data import Example, collate, load_examples, rows_of
-from weft.errors import DataError, PictureError
+from weft.errors import DataError
+from weft.evaluable import asks, with_room, with_sound_pictures
 from weft.hallucination import ObjectWords, chair_i, named
-from weft.images import load_image
 from weft.instructions import HEADLINE
 from weft.knowledge import KnowledgeBase
 from weft.memory import Memory, Placement
@@ -106,7 +106,7 @@ def evaluate(
     examples = load_examples(data, tally=tally)
     say = {"limit": limit, "batch_size": batch_size, "beams": beams, "top_memory": top_memory, **options}
     target = None if output is None else Path(output)
-    examples = _with_sound_pictures(examples, task, limit, tally)
+    examples = with_sound_pictures(examples, task, limit, tally)
     for sentence in tally.sentences:
         Reporter().say(sentence)
     of_texts = task == "title" and any(one.documents and one.question == HEADLINE for one in examples)
@@ -132,40 +132,6 @@ def evaluate(
     return _evaluate_pictures(model, examples, cast(Task, task), output=target, **say)
 
 
-def _asks(example: Example, instruction: str) -> bool:
-    """Whether a conversation asks this about a picture."""
-    return example.question == instruction and bool(example.pictures)
-
-
-def _with_sound_pictures(examples: Sequence[Example], task: str, limit: int | None, tally: Tally) -> list[Example]:
-    """The conversations without those whose pictures can't be read: no evaluation ends for one file after an hour.
-
-    No more pictures are looked at than are evaluated.
-    """
-    sound: dict[str, bool] = {}
-    shown: set[str] = set()
-    kept = []
-    for example in examples:
-        asked = task == "vqa" or (task in INSTRUCTIONS and _asks(example, INSTRUCTIONS[task]))
-        if asked and example.pictures and (limit is None or len(shown) < limit or example.pictures[0] in shown):
-            for picture in example.pictures:
-                if picture not in sound:
-                    sound[picture] = _is_sound(picture)
-            if not all(sound[picture] for picture in example.pictures):
-                tally.leave_out("whose picture can't be read", [example.where])
-                continue
-            shown.add(example.pictures[0])
-        kept.append(example)
-    return kept
-
-
-def _is_sound(picture: str) -> bool:
-    try:
-        return bool(load_image(picture))
-    except PictureError:
-        return False
-
-
 def _evaluate_pictures(
     model: WeftModel, examples: Sequence[Example], task: Task, *, output: Path | None, batch_size: int, **say: Any
 ) -> dict[str, Any]:
@@ -175,7 +141,7 @@ def _evaluate_pictures(
     if output is not None:
         write_objects(output, map(_line, said))
     seen, instruction = set(pictures), INSTRUCTIONS[task]
-    kept = [one for one in examples if _asks(one, instruction) and one.pictures[0] in seen]
+    kept = [one for one in examples if asks(one, instruction) and one.pictures[0] in seen]
     figures: dict[str, Any] = {"task": task, "pictures": len(pictures), "beams": say["beams"]}
     figures |= {f"bleu_{order}": value for order, value in enumerate(bleu(predictions, right), 1)}
     figures |= {"rouge_l": rouge_l(predictions, right), "cider": cider_d(predictions, right)}
@@ -209,6 +175,7 @@ def _evaluate_questions(
     asked = [one for one in examples if one.pictures and one.question not in INSTRUCTIONS.values()][:limit]
     if not asked:
         raise DataError("No conversation asks about a picture; make the data with `weft data flickr8k-questions`.")
+    asked = with_room(model, asked, lambda one: about_a_picture(one.question), LONGEST)
     pictures = [one.pictures[0] for one in asked]
     said = _answers_about(model, asked, pictures, batch_size, say)
     if output is not None:
@@ -297,7 +264,7 @@ def answers(
     references: dict[str, list[str]] = {}
     objects: dict[str, dict[str, None]] = {}  # of each picture, in order and each once
     for example in examples:
-        if _asks(example, instruction):
+        if asks(example, instruction):
             found = references.setdefault(example.pictures[0], [])
             found += [text for text in (example.answer, *example.references) if text not in found]
             objects.setdefault(example.pictures[0], {}).update(dict.fromkeys(example.objects))
