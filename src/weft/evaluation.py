@@ -175,7 +175,7 @@ def _evaluate_questions(
     asked = [one for one in examples if one.pictures and one.question not in INSTRUCTIONS.values()][:limit]
     if not asked:
         raise DataError("No conversation asks about a picture; make the data with `weft data flickr8k-questions`.")
-    asked = with_room(model, asked, lambda one: about_a_picture(one.question), LONGEST)
+    asked = with_room(model, asked, lambda one: about_a_picture(one.question), say.get("max_new_tokens", LONGEST))
     pictures = [one.pictures[0] for one in asked]
     said = _answers_about(model, asked, pictures, batch_size, say)
     if output is not None:

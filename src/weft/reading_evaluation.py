@@ -93,7 +93,7 @@ def evaluate_reading(
         raise DataError(f"No conversation is of the task {task}; make the data with `weft data`.")
     how = model.weave_that_reads("texts").config.reading_of("answer" if task == "read" else task, reading)
     longest = LONGEST["long" if task == "summary" else "title" if task == "title" else "answer"]
-    chosen = with_room(model, chosen, lambda one: one.messages[:-1], longest)
+    chosen = with_room(model, chosen, lambda one: one.messages[:-1], options.get("max_new_tokens", longest))
     held = [documents_of(model, one, knowledge, passages) for one in chosen]
     say: dict[str, Any] = {"batch_size": batch_size, "beams": beams, "longest": longest, **options}
     may_refuse = task == "answer"
