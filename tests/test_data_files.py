@@ -205,6 +205,19 @@ def test_pictures_beside_the_messages_stand_where_they_are_meant(folder, monkeyp
     assert seen(example) == expected
 
 
+def test_table_of_pandas_is_read(folder, monkeypatch):
+    """It holds lists as arrays of objects."""
+    monkeypatch.chdir(folder)
+    messages = np.array([{"role": "user", "content": "<image>What?"}, ANSWER], dtype=object)
+    row = {
+        "messages": messages,
+        "images": np.array(["a.png"], dtype=object),
+        "references": np.array(["x"], dtype=object),
+    }
+    (example,) = load_examples([row], GivenPictures(folder / "kept"))
+    assert seen(example) == ["red", "What?"] and example.references == ("x",)
+
+
 @pytest.mark.parametrize("kind", ["base64", "part", "anthropic", "array", "file url", "dataset", "cmyk"])
 def test_pictures_of_every_kind_are_the_same(folder, monkeypatch, kind):
     monkeypatch.chdir(folder)

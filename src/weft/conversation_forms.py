@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from weft.errors import DataError
 from weft.options import mistyped
 
@@ -59,6 +61,11 @@ class _Column:
         return self.pictures[self.left.pop(0)] if self.left else None
 
 
+def as_list(value: Any) -> Any:
+    """A list that a table of pandas holds as an array of objects; all else as it is."""
+    return list(value) if isinstance(value, np.ndarray) and value.dtype == object else value
+
+
 def as_messages(fields: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     """The messages of a row of data: each a ``role`` and a ``content``, of words or of parts whose pictures are under
     ``image``.
@@ -104,7 +111,7 @@ def _conversation(fields: Mapping[str, Any], where: str) -> Sequence[Mapping[str
         meant = next((key for key in fields if mistyped(key, ("messages", "conversations"))), None)
         hint = "." if meant is None else f"; did you mean 'messages' by {meant!r}?"
         raise DataError(f"{where}: {_FORM}; it holds {held}{hint}")
-    turns = fields[given[0]]
+    turns = as_list(fields[given[0]])
     if not isinstance(turns, (list, tuple)) or not all(isinstance(turn, Mapping) for turn in turns):
         form = _FORM if given == ["messages"] else "'conversations' must be a list of objects with 'from' and 'value'"
         raise DataError(f"{where}: {form}, and is {turns!r:.100}.")
@@ -116,7 +123,7 @@ def _turn(turn: Mapping[str, Any], where: str) -> dict[str, Any]:
     shared = "from" in turn and "role" not in turn
     role = _role(turn["from"] if shared else turn.get("role"), where, strict=shared)
     words = "value" if "value" in turn and "content" not in turn else "content"
-    content = turn.get(words)
+    content = as_list(turn.get(words))
     if isinstance(content, (list, tuple)):
         content = [_part(part, where) for part in content]
     elif not isinstance(content, str) and not (content is None and turn.get("tool_calls")):
@@ -237,7 +244,7 @@ def _put_first(messages: list[dict[str, Any]], column: _Column, where: str) -> N
 def _beside(fields: Mapping[str, Any]) -> Iterator[Any]:
     """The pictures that stand beside the conversation; rows of words alone have an empty column."""
     for name in ("image", "images"):
-        held = fields.get(name)
+        held = as_list(fields.get(name))
         for picture in held if isinstance(held, (list, tuple)) else [held]:
             if picture is not None and not (isinstance(picture, str) and not picture.strip()):
                 yield picture

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from weft.conversation_forms import as_messages
+from weft.conversation_forms import as_list, as_messages
 from weft.data_files import rows_of_file
 from weft.errors import DataError
 from weft.given_pictures import GivenPictures, MissingPicture
@@ -137,6 +137,10 @@ def examples_of(
         raise DataError(f"{_called(source)} holds no examples; it needs one JSON object with 'messages' a line.")
 
 
+def _has_rows(source: Any) -> bool:
+    return hasattr(type(source), "__iter__") or hasattr(type(source), "__getitem__")
+
+
 def count_examples(source: str | Path | Iterable[Mapping[str, Any]]) -> int:
     """How many conversations a data set has; they are not looked at."""
     return sum(1 for _ in _rows_in(source, parse=False))
@@ -152,7 +156,7 @@ def _rows_in(source: Any, parse: bool = True) -> Iterator[tuple[Any, str, Path]]
         path = Path(source)
         yield from ((fields, where, path.parent) for fields, where in rows_of_file(path, parse))
         return
-    if isinstance(source, Mapping) or hasattr(source, "columns") or not hasattr(type(source), "__iter__"):
+    if isinstance(source, Mapping) or hasattr(source, "columns") or not _has_rows(source):
         raise DataError(
             f"The data is a {type(source).__name__}; give a file, a list of dicts or a datasets.Dataset (of a table of "
             "pandas: .to_dict('records'))."
@@ -214,9 +218,9 @@ def _template(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _strings(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
-    found = () if fields.get(name) is None else fields[name]
+    found = () if fields.get(name) is None else as_list(fields[name])
     if not isinstance(found, (list, tuple)) or not all(isinstance(one, str) for one in found):
-        raise DataError(f"{where}: {name!r} must be a list of strings.")
+        raise DataError(f"{where}: {name!r} must be a list of strings, or be left out.")
     return tuple(found)
 
 

@@ -55,7 +55,7 @@ def evaluate(
     top_memory: int | None = None,
     reading: ReadingMode | None = None,
     output: str | Path | None = None,
-    unanswerable: Sequence[str | Path] = (),
+    unanswerable: str | Path | Sequence[str | Path] = (),
     reliability: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:

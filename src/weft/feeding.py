@@ -209,7 +209,7 @@ class Feed:
             damaged: of each such picture a sentence that says why.
 
         Returns:
-            What was left out, as sentences.
+            A sentence for each row that was left out.
 
         Raises:
             DataError: nothing is left.
@@ -219,10 +219,9 @@ class Feed:
             (self.rows, self.tally, "row"),
             (self.dev_rows, self.dev_tally, "row of the dev set"),
         ):
-            for picture, why in damaged.items():
-                if places := rows.drop_showing({picture}):
-                    tally.leave_out("whose picture can't be read", places)
-                    said.append(f"{', '.join(places)}: {why} The {name} is left out.")
+            places = rows.drop_showing(frozenset(damaged))
+            tally.leave_out("whose picture can't be read", [where for where, _ in places])
+            said += [f"{where}: {damaged[picture]} The {name} is left out." for where, picture in places]
         self.dev_examples = [one for one in self.dev_examples if not damaged.keys() & set(one.pictures)]
         self._check_left()
         return said

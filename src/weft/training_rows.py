@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -136,15 +136,17 @@ class RowFile(Sequence[Row]):
         """Drop rows of more tokens; returns file and line of each."""
         return self._drop(number for number in range(len(self)) if self.length(number) > longest)
 
-    def drop_showing(self, pictures: Set[str]) -> list[str]:
-        """Drop rows that show one of some pictures; returns file and line of each."""
-        if not pictures:
-            return []
-        return self._drop(number for number, row in enumerate(self) if not pictures.isdisjoint(row.pictures))
+    def drop_showing(self, pictures: frozenset[str]) -> list[tuple[str, str]]:
+        """Drop rows that show one of some pictures; returns file and line of each, and which it shows."""
+        shown = {number: pictures.intersection(row.pictures) for number, row in enumerate(self)} if pictures else {}
+        found = [(number, min(some)) for number, some in shown.items() if some]
+        places = [(self._line(line).where, picture) for number, picture in found for line in self._lines[number]]
+        self._drop(number for number, _ in found)
+        return places
 
     def _drop(self, numbers: Iterable[int]) -> list[str]:
         dropped = set(numbers)
-        places = [self._line(line).where for number in sorted(dropped) for line in self._lines[number]]
+        places = [self._line(line).where for line in sorted(line for at in dropped for line in self._lines[at])]
         self._lines = [lines for number, lines in enumerate(self._lines) if number not in dropped]
         return places
 

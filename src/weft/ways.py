@@ -28,6 +28,9 @@ from weft.recipe import Recipe
 from weft.reward import SelfCritical
 from weft.store import FeatureStore
 
+TOLD = 10
+"""Damaged pictures that are told of one by one."""
+
 
 class Ways:
     """What a run makes ready before its first step, and how it computes losses from then on."""
@@ -83,8 +86,10 @@ class Ways:
         if self.accelerator.num_processes > 1:
             broadcast_object_list(found)
         if said := self.feed.drop_damaged(found[0]):
-            for sentence in said:
+            for sentence in said[:TOLD]:
                 reporter.say(sentence)
+            if len(said) > TOLD:
+                reporter.say(f"{len(said) - TOLD:,} more rows are left out for such pictures; the log names them.")
             reporter.log(left_out=said)
             self._plan()
 
