@@ -160,7 +160,7 @@ def test_files_of_one_list_and_of_lines_hold_the_same(folder):
     (folder / "lines.jsonl").write_text("\n".join(map(json.dumps, rows)))
     both = [load_examples(folder / name) for name in ("list.json", "lines.jsonl")]
     assert [[seen(example) for example in examples] for examples in both] == [[seen(e) for e in both[0]]] * 2
-    assert both[0][1].where == f"{folder / 'list.json'}, object 2"
+    assert both[0][1].where == f"{folder / 'list.json'}:15, object 2"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,8 @@ def test_files_of_one_list_and_of_lines_hold_the_same(folder):
         ({"messages": [{"role": "user", "content": 3}, ANSWER]}, "content of a message is 3"),
         ({"messages": [{"role": "user", "content": [{"type": "video", "video": "a"}]}, ANSWER]}, "of type 'video'"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}, ANSWER]}, "holds no picture"),
-        ({"images": ["a.png"], "messages": [{"role": "user", "content": "Hi"}, ANSWER]}, "1 of its pictures have no"),
+        ({"images": ["a.png"], "messages": [ANSWER]}, "1 of its pictures have no"),
+        ({"images": ["a.png", "b.png"], "messages": [{"role": "user", "content": "<image>"}, ANSWER]}, "1 of its pic"),
         ({"conversations": [{"from": "human", "value": "<image>"}]}, "more <image> marks than pictures"),
         ({"conversations": [{"from": "robot", "value": "Hi"}]}, "a turn is from 'robot'"),
         ({"conversations": [{"from": "human"}]}, "a turn says None"),

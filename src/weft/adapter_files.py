@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from weft.adapters import (
     DEFAULT,
@@ -26,6 +26,7 @@ from weft.adapters import (
 )
 from weft.errors import PartError, WeftError
 from weft.parts import resolve
+from weft.whole_files import read_tensors
 
 ADAPTERS = "adapters"
 """The folder of the adapters of a saved model's language model, each in one named after it."""
@@ -102,7 +103,7 @@ def put_adapter(language_model: nn.Module, source: str | Path, name: str = DEFAU
     folder = resolve(source).path
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise PartError(f"{source} holds no adapter: it needs {CONFIG} and {WEIGHTS}, as PEFT writes them.")
-    stored = load_file(folder / WEIGHTS)
+    stored = read_tensors(folder / WEIGHTS, "copy the adapter again.")
     tensors = {_name_in(language_model, key): tensor for key, tensor in stored.items()}
     around = any(key.removeprefix(_WRAPPED) not in tensors for key in stored)
     unfit = PartError(f"The adapter in {source} was made for another model than this language model.")
@@ -130,8 +131,12 @@ def put_adapter(language_model: nn.Module, source: str | Path, name: str = DEFAU
 def refill_adapters(language_model: nn.Module, folder: Path) -> None:
     """Give the adapters that are in place the weights that :func:`save_adapters` wrote."""
     for name in adapter_names(language_model):
-        tensors = {_name_in(language_model, key): one for key, one in load_file(folder / name / WEIGHTS).items()}
+        tensors = {_name_in(language_model, key): one for key, one in _stored(folder / name).items()}
         imported_peft().set_peft_model_state_dict(language_model, tensors, name)
+
+
+def _stored(folder: Path) -> dict[str, Tensor]:
+    return read_tensors(folder / WEIGHTS, "resume the run to find the best weights anew.")
 
 
 def _name_in(language_model: nn.Module, key: str) -> str:

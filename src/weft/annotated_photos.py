@@ -13,6 +13,7 @@ from pathlib import Path
 from weft.conversations import evaluation_line, read_objects, read_text, write_lines
 from weft.errors import DataError
 from weft.flickr8k import clean
+from weft.whole_files import whole
 
 _LABELS = ("picture", "class", "plain_noun")
 """The columns of the table of a set of object photos."""
@@ -83,6 +84,6 @@ def _copy(folder: Path, out: Path, name: str, where: str) -> str:
     if name != source.name or not source.is_file():
         raise DataError(f"{where}: {source} is no file in {folder / 'pictures'}; name one that is there.")
     target = out / "pictures" / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    with whole(target) as partial:
+        shutil.copyfile(source, partial)
     return f"pictures/{name}"

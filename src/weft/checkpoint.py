@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from huggingface_hub import HfApi
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -32,11 +32,15 @@ from weft.processing import FILE as PROCESSOR
 from weft.processing import WeftProcessor
 from weft.text_encoders import OWN, LanguageModelEncoder, TextEncoder, load_text_encoder
 from weft.weaving import Weave, WeaveConfig, decoder_layers
+from weft.whole_files import read_fields, read_tensors, reading, whole, writing
 
 if TYPE_CHECKING:
     from weft.model import WeftModel
 
 
+CONFIG = "config.json"
+AGAIN = "copy the folder again, or take another checkpoint."
+"""What to do about a file of a saved model that is damaged."""
 SAVING = ("merge", "weights_dtype", "push_to_hub", "repo_id", "private", "token", "commit_message")
 """Options of ``WeftModel.save_pretrained``."""
 
@@ -67,7 +71,21 @@ def save_checkpoint(
         if not checked:
             check_parts(model)
     check_adapters(model)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(model, folder, merge, state_dict, weights_dtype)
+    if push_to_hub:
+        upload(folder, repo_id or folder.name, **hub)
+
+
+def _write(
+    model: WeftModel,
+    folder: Path,
+    merge: bool,
+    state_dict: Mapping[str, Tensor] | None,
+    weights_dtype: torch.dtype | None,
+) -> None:
+    """Write all files of a woven model, the weights last."""
     config = copy.deepcopy(model.config)
     language_model = without_wrapper(model.language_model)
     if merge:
@@ -93,11 +111,8 @@ def save_checkpoint(
             raise WeftError(f"state_dict lacks {min(learned.keys() - state_dict.keys())}; give the whole model's.")
         learned = {name: state_dict[name] for name in learned}
     learned = {name: tensor.to(weights_dtype).contiguous() for name, tensor in learned.items()}
-    unfinished = folder / f".{WEIGHTS}.partial"
-    save_file(learned, unfinished, metadata={"format": "pt"})
-    unfinished.replace(folder / WEIGHTS)
-    if push_to_hub:
-        upload(folder, repo_id or folder.name, **hub)
+    with whole(folder / WEIGHTS) as partial:
+        save_file(learned, partial, metadata={"format": "pt"})
 
 
 def _save_parts(model: WeftModel, folder: Path) -> None:
@@ -167,7 +182,7 @@ def load_checkpoint(
         raise PartError(
             f"{source} holds no woven model: {WEIGHTS} is missing; give a folder that save_pretrained wrote."
         )
-    config = config or cls.config_class.from_pretrained(folder)
+    config = config or read_config(folder)
     if not config.weaves:
         raise PartError(
             f"{source} is a language model with nothing woven in; weave it with weft.weave, or give a folder that "
@@ -205,6 +220,21 @@ def load_checkpoint(
         if model.processor is not None:
             model.processor.use(model.encoder(name))
     return model.eval()
+
+
+def read_config(folder: Path) -> WeftConfig:
+    """What a saved model says of itself.
+
+    Raises:
+        PartError: its file is missing or damaged.
+    """
+    file = folder / CONFIG
+    read_fields(file, AGAIN)
+    try:
+        with reading(file, AGAIN):
+            return WeftConfig.from_pretrained(folder)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise PartError(f"{file} does not describe a woven model; {AGAIN}") from None
 
 
 def _language_model(folder: Path, config: WeftConfig, given: str | Path | None) -> ResolvedPart:
@@ -258,7 +288,7 @@ def load_weaves(model: WeftModel, source: str | Path) -> None:
     folder = resolve(source).path
     if not (folder / WEIGHTS).is_file():
         raise PartError(f"{source} holds no woven model: {WEIGHTS} is missing.")
-    config = model.config_class.from_pretrained(folder)
+    config = read_config(folder)
     name_parts(model)
     if config.language_model.get("sha256") != model.config.language_model.get("sha256"):
         raise PartError(
@@ -290,10 +320,13 @@ def learned_weaves(folder: Path, config: Any, dtype: torch.dtype | None) -> dict
     Raises:
         PartError: the weights are not what the configuration describes.
     """
-    tensors, weaves = load_file(folder / WEIGHTS), dict[str, Weave]()
+    tensors, weaves = read_tensors(folder / WEIGHTS, AGAIN), dict[str, Weave]()
     for name, fields in config.weaves.items():
-        with torch.device("meta"):  # nothing is made only to be overwritten
-            weave = Weave(name, WeaveConfig(**fields))
+        try:
+            with torch.device("meta"):  # nothing is made only to be overwritten
+                weave = Weave(name, WeaveConfig(**fields))
+        except TypeError:  # settings of another version, or none
+            raise PartError(f"{folder / CONFIG} describes no weave that this version knows; {AGAIN}") from None
         prefix = f"weaves.{name}."
         own = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
         try:
@@ -324,8 +357,9 @@ def load_connector(weave: Weave, source: str | Path) -> None:
         return {name: t for name, t in tensors.items() if name.startswith(("connector.", "resampler."))}
 
     start = f"weaves.{weave.name}."
-    saved = WeftConfig.from_pretrained(folder).weaves.get(weave.name, {})
-    learned = before_layers({name.removeprefix(start): t for name, t in load_file(folder / WEIGHTS).items()})
+    saved = read_config(folder).weaves.get(weave.name, {})
+    stored = read_tensors(folder / WEIGHTS, AGAIN)
+    learned = before_layers({name.removeprefix(start): t for name, t in stored.items()})
     own = before_layers(weave.state_dict())
     alike = {name: t.shape for name, t in learned.items()} == {name: t.shape for name, t in own.items()}
     if not own or not alike or saved.get("encoder", {}).get("sha256") != weave.config.encoder.get("sha256"):

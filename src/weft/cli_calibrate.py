@@ -33,15 +33,17 @@ def calibrate(
     """
     from weft.conversations import write_text
     from weft.refusals import calibrate as run
+    from weft.whole_files import check_writable, read_fields
 
     file = model / "config.json"
     if not file.is_file():
         raise PartError(f"{model} holds no woven model: config.json is missing.")
+    check_writable(file)
     woven = load(str(model))
     look: dict[str, Any] = {"limit": limit, "batch_size": batch_size, "top_memory": top_memory}
     figures = run(woven, answerable, unanswerable, refused=refused, **look)
     name = woven.weave_that_reads("texts").name
-    fields = json.loads(file.read_text(encoding="utf-8"))
+    fields = read_fields(file, "copy the folder again.")
     settings = ("refusal_temperature", "refusal_bias", "refuses_at")
     fields["weaves"][name] |= {setting: figures[setting] for setting in settings}
     write_text(file, json.dumps(fields, indent=2, sort_keys=True) + "\n")

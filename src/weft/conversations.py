@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from weft.data_files import rows_of_file, text_of_file
 from weft.errors import DataError
 from weft.instructions import CAPTION
+from weft.whole_files import whole
 
 Documents = Sequence[tuple[str, str]]
 """Id and text of each document."""
@@ -23,11 +25,11 @@ def read_text(file: Path) -> str:
     """The text of a file.
 
     Raises:
-        DataError: the file is missing.
+        DataError: the file is missing, or no text.
     """
     if not file.is_file():
         raise DataError(f"{file} is missing; give the folder that holds it.")
-    return file.read_text(encoding="utf-8")
+    return text_of_file(file)
 
 
 def read_objects(file: Path, spec: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -41,14 +43,9 @@ def read_objects(file: Path, spec: Mapping[str, Any]) -> list[tuple[str, dict[st
         DataError: the file is missing or empty, or a line is no object with these fields.
     """
     found = []
-    for number, line in enumerate(read_text(file).split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{file}:{number}"
-        try:
-            fields = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not JSON ({error.msg}); each line is one object.") from None
+    if not file.is_file():
+        raise DataError(f"{file} is missing; give the folder that holds it.")
+    for fields, where in rows_of_file(file):
         for name, kind in spec.items():
             if not isinstance(fields, dict) or name not in fields or not _fits(fields[name], kind):
                 wanted = f"a list of {kind[0].__name__}" if isinstance(kind, list) else kind.__name__
@@ -142,7 +139,5 @@ def write_objects(file: Path, objects: Iterable[Mapping[str, Any]]) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Write a text file that is there in full or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(file)
+    with whole(file) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")

@@ -9,10 +9,10 @@ them.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,13 +21,19 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from weft.conversation_forms import as_messages
+from weft.conversation_forms import as_list, as_messages
+from weft.data_files import rows_of_file
 from weft.errors import DataError
-from weft.given_pictures import GivenPictures
+from weft.given_pictures import GivenPictures, MissingPicture
 from weft.processing import WeftProcessor
-from weft.rendering import Messages, question_of, words
+from weft.rendering import Messages, Rendered, question_of, words
+from weft.row_checks import check_characters
+from weft.tally import Tally
 from weft.text_encoders import TextEncoder
 from weft.training_rows import Row, RowFile, RowPassage
+
+_COUNTS = ("weight", "loss", "train")
+"""What OpenAI and others call whether an answer is learned from: 0 or false for one that is not."""
 
 
 @dataclass(frozen=True)
@@ -80,35 +86,59 @@ class Example:
 
 
 def load_examples(
-    source: str | Path | Iterable[Mapping[str, Any]], pictures: GivenPictures | None = None
+    source: str | Path | Iterable[Mapping[str, Any]],
+    pictures: GivenPictures | None = None,
+    *,
+    tally: Tally | None = None,
 ) -> list[Example]:
     """Read a file of conversations, or take them as they are given; arguments and errors as for :func:`examples_of`."""
-    return list(examples_of(source, pictures))
+    return list(examples_of(source, pictures, tally=tally))
 
 
 def examples_of(
     source: str | Path | Iterable[Mapping[str, Any]],
     pictures: GivenPictures | None = None,
     chosen: Container[int] | None = None,
+    *,
+    tally: Tally | None = None,
 ) -> Iterator[Example]:
     """The conversations of a data set, one after the other, in any of the forms of :mod:`weft.conversation_forms`.
 
     Args:
-        source: a JSONL file, a JSON file of one list, or the rows themselves: dicts in a list, a ``datasets.Dataset``.
+        source: a JSONL file, perhaps packed by gzip, a JSON file of one list, or the rows themselves: dicts in a list,
+            a ``datasets.Dataset``.
         pictures: where its pictures are put that are no files.
         chosen: numbers of the conversations that are wanted, counted from zero; None for all.
+        tally: counts rows, and columns that are not read.
 
     Raises:
         DataError: the file is missing or empty, a line is not what it should be, a picture is missing, or the
             assistant says nothing; file and line are named.
     """
     pictures, found = pictures or GivenPictures(), False
+    missing: list[MissingPicture] = []
     for number, (fields, where, folder) in enumerate(_rows_in(source)):
         found = True
-        if chosen is None or number in chosen:
-            yield _example(fields, where, folder, pictures)
+        if chosen is not None and number not in chosen:
+            continue
+        if tally is not None and isinstance(fields, Mapping):
+            tally.read(fields)
+        try:
+            example = _example(fields, where, folder, pictures)
+        except MissingPicture as error:
+            missing.append(error)  # the others are looked for, to be told all at once
+            continue
+        if not missing:
+            yield example
+    if missing:
+        others = f" So are those of {len(missing) - 1:,} other rows." if len(missing) > 1 else ""
+        raise MissingPicture(f"{missing[0]}{others}")
     if not found:
         raise DataError(f"{_called(source)} holds no examples; it needs one JSON object with 'messages' a line.")
+
+
+def _has_rows(source: Any) -> bool:
+    return hasattr(type(source), "__iter__") or hasattr(type(source), "__getitem__")
 
 
 def count_examples(source: str | Path | Iterable[Mapping[str, Any]]) -> int:
@@ -122,49 +152,35 @@ def _called(source: Any) -> str:
 
 def _rows_in(source: Any, parse: bool = True) -> Iterator[tuple[Any, str, Path]]:
     """Each row of a data set, what to call it, and the folder from which its paths lead."""
-    if not isinstance(source, (str, Path)):
-        yield from ((fields, f"row {number} of the data", Path()) for number, fields in enumerate(source))
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        yield from ((fields, where, path.parent) for fields, where in rows_of_file(path, parse))
         return
-    path = Path(source)
-    if not os.path.isfile(path):
-        raise DataError(f"{path} is not a file; give a JSONL file of chat messages.")
-    with path.open(encoding="utf-8") as lines:
-        if path.suffix == ".json" and lines.read(80).lstrip().startswith("["):
-            yield from _listed(path)
+    if isinstance(source, Mapping) or hasattr(source, "columns") or not _has_rows(source):
+        raise DataError(
+            f"The data is a {type(source).__name__}; give a file, a list of dicts or a datasets.Dataset (of a table of "
+            "pandas: .to_dict('records'))."
+        )
+    rows = iter(source)
+    for number in count():
+        where = f"row {number} of the data"
+        try:
+            fields = next(rows)
+        except StopIteration:
             return
-        lines.seek(0)
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _parsed(line, f"{path}:{number}") if parse else None, f"{path}:{number}", path.parent
-
-
-def _listed(path: Path) -> Iterator[tuple[Any, str, Path]]:
-    """The objects of a JSON file that holds one list."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON ({error.msg}, line {error.lineno}).") from None
-    yield from ((fields, f"{path}, object {number}", path.parent) for number, fields in enumerate(rows, 1))
-
-
-def _parsed(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg}); each line is one object with 'messages'.") from None
+        except OSError as error:  # as a data set says that it can't decode a picture
+            raise DataError(f"{where}: it can't be read ({error}).") from None
+        yield fields, where, Path()
 
 
 def _example(fields: Any, where: str, folder: Path, pictures: GivenPictures) -> Example:
     if isinstance(fields, Example):
         return fields
     if not isinstance(fields, Mapping):
-        raise DataError(f"{where}: 'messages' must be a list of objects with 'role' and 'content'.")
+        kind = f"a row is {fields!r:.60}, which is no object"
+        raise DataError(f"{where}: 'messages' must be a list of objects with 'role' and 'content'; {kind}.")
     messages = as_messages(fields, where)
     for part in _parts(messages):
-        if part["type"] == "text" and not isinstance(part.get("text"), str):
-            raise DataError(f"{where}: a text part holds no text; put a string under 'text'.")
-        if part["type"] == "document" and not str(part.get("text") or "").strip():
-            raise DataError(f"{where}: a document is empty; put its words under 'text'.")
         if part["type"] == "image":
             part["image"] = pictures.file(part["image"], folder, where)
             exchanged = part.get("names", {})
@@ -173,8 +189,11 @@ def _example(fields: Any, where: str, folder: Path, pictures: GivenPictures) -> 
             ):
                 raise DataError(f"{where}: 'names' of a picture must be an object of names and what stands for each.")
     lists = {name: _strings(fields, name, where) for name in ("references", "supporting", "objects")}
-    template = _template(fields, where)
-    example = Example(tuple(messages), where=where, source=fields.get("source"), template=template, **lists)
+    template, origin = _template(fields, where), fields.get("source")
+    if origin is not None and not isinstance(origin, str):
+        raise DataError(f"{where}: 'source' is {origin!r:.100}; it must be a string, or left out.")
+    check_characters([_without_pictures(messages), template, lists, origin], where)
+    example = Example(tuple(messages), where=where, source=origin, template=template, **lists)
     if not messages or messages[-1]["role"] != "assistant" or not _says(messages[-1]):
         raise DataError(f"{where}: the assistant says nothing; the last message must be its answer.")
     return example
@@ -191,7 +210,7 @@ def _template(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
     tools, others = fields.get("tools"), fields.get("chat_template_kwargs") or {}
     try:
         tools = json.loads(tools) if isinstance(tools, str) else tools
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise DataError(f"{where}: 'tools' is a string that is not JSON; give a list of objects.") from None
     if not isinstance(tools or [], list) or not isinstance(others, dict):
         raise DataError(f"{where}: 'tools' must be a list of objects, 'chat_template_kwargs' an object.")
@@ -199,10 +218,23 @@ def _template(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _strings(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
-    found = fields.get(name) or ()
-    if isinstance(found, str) or not all(isinstance(one, str) for one in found):
-        raise DataError(f"{where}: {name!r} must be a list of strings.")
+    found = () if fields.get(name) is None else as_list(fields[name])
+    if not isinstance(found, (list, tuple)) or not all(isinstance(one, str) for one in found):
+        raise DataError(f"{where}: {name!r} must be a list of strings, or be left out.")
     return tuple(found)
+
+
+def _without_pictures(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages without the files of their pictures, whose names are what they are."""
+    return [
+        {
+            **message,
+            "content": [{**part, "image": ""} if part["type"] == "image" else part for part in message["content"]],
+        }
+        if isinstance(message.get("content"), list)
+        else dict(message)
+        for message in messages
+    ]
 
 
 def _parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -220,6 +252,8 @@ def rows_of(
     careful: bool = False,
     arrange: Callable[[Messages], Messages] | None = None,
     folder: Path | None = None,
+    positions: int | None = None,
+    tally: Tally | None = None,
 ) -> RowFile:
     """Tokenize conversations; those with the same pictures, documents and prompt share one row.
 
@@ -232,15 +266,25 @@ def rows_of(
         arrange: puts pictures and documents where the weave that learns is to see them, as
             :func:`weft.responding.as_learned` does for a model; None for where they are.
         folder: where the rows are kept while they are used; by default the folder for temporary files.
+        positions: tokens that the language model takes; conversations of more are left out. None for any number.
+        tally: counts those, and what of documents is not read.
 
     Raises:
-        DataError: the chat template rewrites earlier messages, so that an answer can't be found in the text.
+        DataError: the chat template does not take the messages, or rewrites earlier ones, so that an answer can't be
+            found in the text.
     """
-    rows = RowFile(folder)
+    rows, tally = RowFile(folder), Tally() if tally is None else tally
     for number, example in enumerate(examples):
         if arrange is not None:
             example = replace(example, messages=tuple(arrange(example.messages)))
         made = _tokenize(example, processor, example.question if careful else "")
+        if positions is not None and len(made.tokens) - 1 > positions:
+            tally.leave_out(f"with more than the {positions:,} tokens that the language model takes", [example.where])
+            continue
+        if made.passages and example.supporting and not any(one.supports for one in made.passages):
+            tally.notice("name under 'supporting' no document that they hold", example.where)
+        if passages is not None and len(made.passages) > passages:
+            tally.notice(f"hold more than {passages} passages, of which the first are read", example.where)
         first = made.flags.index(True)
         answer = (tuple(made.tokens[first:]), tuple(made.flags[first:]))
         held = (tuple(made.tokens[:first]), (answer,), example.pictures, tuple(made.columns), example.where)
@@ -261,19 +305,14 @@ class _Tokenized:
 
 def _tokenize(example: Example, processor: WeftProcessor, question: str) -> _Tokenized:
     messages = example.messages
-    rendered = processor.render(messages, **example.template)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] == "assistant":
-            before = processor.render(messages[:index], add_generation_prompt=True, **example.template).text
-            until = processor.render(messages[: index + 1], **example.template).text.rstrip()
-            if not rendered.text.startswith(before) or not rendered.text.startswith(until):
-                raise DataError(
-                    f"{example.where}: the chat template rewrites earlier messages; give one answer a line."
-                )
-            spans.append((len(before), len(until)))
+    try:
+        rendered, spans = _answers(messages, processor, example.template)
+    except DataError as error:
+        raise DataError(f"{example.where}: {error}") from None
     (tokens, columns, document_columns), offsets = processor.tokenize_with_spans(rendered)
     flags = [any(start <= begin and end <= stop for start, stop in spans) for begin, end in offsets]
+    if not any(flags):
+        raise DataError(f"{example.where}: of what the assistant says, the chat template leaves nothing to learn.")
     last = max(index for index, flag in enumerate(flags) if flag)
     encoder = processor.text_encoder
     if rendered.documents and encoder is None:
@@ -284,6 +323,23 @@ def _tokenize(example: Example, processor: WeftProcessor, question: str) -> _Tok
         for text in _cut(document["text"], cast(TextEncoder, encoder), question)
     )
     return _Tokenized(tokens[: last + 1], flags[: last + 1], columns, passages)
+
+
+def _answers(
+    messages: Messages, processor: WeftProcessor, template: Mapping[str, Any]
+) -> tuple[Rendered, list[tuple[int, int]]]:
+    """A conversation as text, and the characters of what the assistant says in it."""
+    rendered = processor.render(messages, **template)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant":
+            before = processor.render(messages[:index], add_generation_prompt=True, **template).text
+            until = processor.render(messages[: index + 1], **template).text.rstrip()
+            if not rendered.text.startswith(before) or not rendered.text.startswith(until):
+                raise DataError("the chat template rewrites earlier messages; give one answer a line.")
+            if all(message.get(name) is None or message[name] for name in _COUNTS):
+                spans.append((len(before), len(until)))
+    return rendered, spans
 
 
 @lru_cache(maxsize=4096)

@@ -8,7 +8,6 @@ gives a feature map or a sequence of patches will do.
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from weft.errors import PartError
@@ -29,8 +29,10 @@ from weft.images import decode
 from weft.memory import Memory, Picture, content_hash
 from weft.parts import ResolvedPart, resolve
 from weft.patches import Span, find_layout, is_real, pair_of_processor, seen_part
+from weft.whole_files import read_fields, read_tensors
 
 EFFICIENTNET = "efficientnet-lite2"
+_AGAIN = "copy the encoder again, or fetch it with `weft pull`."
 _CUT = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
 """Settings with which image processors make several pictures of one."""
 _TOWERS = ("vision_model", "vision_tower", "visual", "vision_encoder", "image_tower", "image_model")
@@ -131,11 +133,10 @@ class EfficientNetLite2(VisionEncoder):
     def load(cls, folder: Path, *, id: str, sha256: str) -> EfficientNetLite2:
         """Load the converted weights."""
         from efficientnet_lite_pytorch import EfficientNet  # only this encoder needs it
-        from safetensors.torch import load_file
 
         with torch.device("meta"):
             model = EfficientNet.from_name(EFFICIENTNET)
-        model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
+        model.load_state_dict(read_tensors(folder / "model.safetensors", _AGAIN), assign=True)
         return cls(model.to(memory_format=torch.channels_last), id=id, sha256=sha256, folder=folder)
 
     @property
@@ -349,7 +350,7 @@ def load_vision_encoder(
         raise PartError(
             f"{part} holds no encoder: config.json is missing; give the folder or Hub id of a vision model."
         )
-    if json.loads(file.read_text(encoding="utf-8")).get("model_type") == EFFICIENTNET:
+    if read_fields(file, _AGAIN).get("model_type") == EFFICIENTNET:
         return EfficientNetLite2.load(found.path, id=found.id, sha256=found.sha256).to(dtype=dtype)
     model = _loaded(found.path, dtype)
     processor = load_image_processor(found.path)
@@ -398,6 +399,6 @@ def _loaded(folder: Path, dtype: torch.dtype) -> nn.Module:
         kind = kind or MODEL_MAPPING[type(config)]
         _check_sees(kind)
         return loads.from_pretrained(folder, dtype=dtype).eval()
-    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, ImportError, SafetensorError) as error:
         why = " ".join(str(error).split())[:200]
         raise PartError(f"{folder} can't be loaded as a vision encoder ({why}).") from error

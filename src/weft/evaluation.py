@@ -20,6 +20,7 @@ from weft.choosing import check_top
 from weft.conversations import write_objects
 from weft.data import Example, collate, load_examples, rows_of
 from weft.errors import DataError
+from weft.evaluable import asks, with_room, with_sound_pictures
 from weft.hallucination import ObjectWords, chair_i, named
 from weft.instructions import HEADLINE
 from weft.knowledge import KnowledgeBase
@@ -31,8 +32,10 @@ from weft.passages import PASSAGES
 from weft.progress import Reporter
 from weft.rendering import about_a_picture
 from weft.responding import as_learned, respond
+from weft.tally import Tally
 from weft.tasks import INSTRUCTIONS, LONGEST, Task
 from weft.weaving import ReadingMode
+from weft.whole_files import check_writable
 
 EvaluatedTask = Literal["caption", "title", "summary", "answer", "read", "vqa"]
 """What can be evaluated: words about pictures; titles, summaries and answers from documents; whatever is asked of the
@@ -53,7 +56,7 @@ def evaluate(
     top_memory: int | None = None,
     reading: ReadingMode | None = None,
     output: str | Path | None = None,
-    unanswerable: Sequence[str | Path] = (),
+    unanswerable: str | Path | Sequence[str | Path] = (),
     reliability: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -101,9 +104,14 @@ def evaluate(
     for file, mark in ((output, b'"prediction"'), (reliability, b"|")):
         if file is not None:
             check_free(Path(file), sources, mark)
-    examples = load_examples(data)
+            check_writable(Path(file))
+    tally = Tally()
+    examples = load_examples(data, tally=tally)
     say = {"limit": limit, "batch_size": batch_size, "beams": beams, "top_memory": top_memory, **options}
     target = None if output is None else Path(output)
+    examples = with_sound_pictures(examples, task, limit, tally)
+    for sentence in tally.sentences:
+        Reporter().say(sentence)
     of_texts = task == "title" and any(one.documents and one.question == HEADLINE for one in examples)
     if of_texts or task in ("summary", "answer", "read"):
         from weft.reading_evaluation import evaluate_reading
@@ -136,7 +144,7 @@ def _evaluate_pictures(
     if output is not None:
         write_objects(output, map(_line, said))
     seen, instruction = set(pictures), INSTRUCTIONS[task]
-    kept = [example for example in examples if example.question == instruction and example.pictures[0] in seen]
+    kept = [one for one in examples if asks(one, instruction) and one.pictures[0] in seen]
     figures: dict[str, Any] = {"task": task, "pictures": len(pictures), "beams": say["beams"]}
     figures |= {f"bleu_{order}": value for order, value in enumerate(bleu(predictions, right), 1)}
     figures |= {"rouge_l": rouge_l(predictions, right), "cider": cider_d(predictions, right)}
@@ -170,6 +178,7 @@ def _evaluate_questions(
     asked = [one for one in examples if one.pictures and one.question not in INSTRUCTIONS.values()][:limit]
     if not asked:
         raise DataError("No conversation asks about a picture; make the data with `weft data flickr8k-questions`.")
+    asked = with_room(model, asked, lambda one: about_a_picture(one.question), say.get("max_new_tokens", LONGEST))
     pictures = [one.pictures[0] for one in asked]
     said = _answers_about(model, asked, pictures, batch_size, say)
     if output is not None:
@@ -258,12 +267,14 @@ def answers(
     references: dict[str, list[str]] = {}
     objects: dict[str, dict[str, None]] = {}  # of each picture, in order and each once
     for example in examples:
-        if example.question == instruction:
+        if asks(example, instruction):
             found = references.setdefault(example.pictures[0], [])
             found += [text for text in (example.answer, *example.references) if text not in found]
             objects.setdefault(example.pictures[0], {}).update(dict.fromkeys(example.objects))
     if not references:
-        raise DataError(f"No example asks for a {task} ({instruction!r}); make the data with `weft data`, or ask so.")
+        raise DataError(
+            f"No example asks for a {task} ({instruction!r}) of a picture; make the data with `weft data`, or ask so."
+        )
     pictures = list(references)[:limit]
     said: list[Said] = []
     with Reporter() as reporter:
@@ -284,6 +295,7 @@ def perplexity(model: WeftModel, examples: Sequence[Example], *, batch_size: int
     """exp of the mean negative log-likelihood of a token that the assistant says, under the whole vocabulary."""
     assert model.processor is not None
     options: dict[str, Any] = {"share_prompts": False, "arrange": partial(as_learned, model)}
+    options["positions"] = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     rows = sorted(rows_of(examples, model.processor, **options), key=lambda row: (row.pictures, len(row)))
     total, tokens = 0.0, 0
     memories: dict[str, Memory] = {}

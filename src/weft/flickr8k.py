@@ -14,6 +14,7 @@ from pathlib import Path
 from weft.conversations import picture_line, write_lines
 from weft.errors import DataError
 from weft.instructions import CAPTION, TITLE
+from weft.whole_files import whole
 
 ENDS_A_TITLE = frozenset(
     """is are was were as while who that which and with wearing in on at near through across along over under behind
@@ -74,21 +75,32 @@ def splits(folder: str | Path) -> Iterator[tuple[str, list[Photo]]]:
         folder: holds Parquet files with the columns ``image`` (``{"bytes": ..., "path": ...}``) and ``captions``.
 
     Raises:
-        DataError: the folder holds no Parquet file, or one has other columns.
+        DataError: the folder holds no Parquet file, or one is damaged, has other columns or a row without a picture.
     """
-    from pyarrow import parquet  # an extra: only this data set needs it
+    try:
+        from pyarrow import ArrowException, parquet  # an extra: only this data set needs it
+    except ImportError:
+        raise DataError("Parquet files need pyarrow; pip install weft[data].") from None
 
     files = sorted(Path(folder).glob("*.parquet"))
     if not files:
         raise DataError(f"{folder} holds no Parquet files; give the folder with train.parquet and dev.parquet.")
     for file in files:
-        table = parquet.read_table(file)
+        try:
+            table = parquet.read_table(file)
+        except (ArrowException, OSError) as error:
+            raise DataError(f"{file} is no Parquet file that can be read ({error}); copy it again.") from None
         if not {"image", "captions"} <= set(table.column_names):
             raise DataError(f"{file} has the columns {table.column_names}; it needs 'image' and 'captions'.")
         photos = []
         for number, row in enumerate(table.select(["image", "captions"]).to_pylist()):
-            name = Path(row["image"].get("path") or f"{file.stem}_{number:05}.jpg").name
-            photos.append(Photo(name, row["image"]["bytes"], row["captions"]))
+            image, captions = row["image"], row["captions"]
+            if not isinstance(image, dict) or not isinstance(image.get("bytes"), bytes):
+                raise DataError(f"{file}, row {number}: 'image' must hold the bytes of a picture under 'bytes'.")
+            if not isinstance(captions, list) or not all(isinstance(one, str) for one in captions):
+                raise DataError(f"{file}, row {number}: 'captions' must be a list of strings.")
+            name = Path(image.get("path") or f"{file.stem}_{number:05}.jpg").name
+            photos.append(Photo(name, image["bytes"], captions))
         yield file.stem, photos
 
 
@@ -110,10 +122,10 @@ def flickr8k(folder: str | Path, out: str | Path) -> dict[str, int]:
     pictures = Path(out) / "pictures"
     counts = {}
     for split, photos in splits(folder):
-        pictures.mkdir(parents=True, exist_ok=True)
         lines = []
         for number, photo in enumerate(photos):
-            (pictures / photo.name).write_bytes(photo.file)
+            with whole(pictures / photo.name) as partial:
+                partial.write_bytes(photo.file)
             captions = [text for text in map(clean, photo.captions) if text]
             lines += [picture_line(f"pictures/{photo.name}", CAPTION, caption) for caption in captions]
             if number % TITLED == 0:

@@ -30,6 +30,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPI
 from weft.errors import PartError, WeftError
 from weft.hooks import states_before
 from weft.weaving import decoder_layers
+from weft.whole_files import reading
 
 
 def load_language_model(folder: str | Path, **options: Any) -> PreTrainedModel:
@@ -45,6 +46,11 @@ def load_language_model(folder: str | Path, **options: Any) -> PreTrainedModel:
     """
     if not (Path(folder) / "config.json").is_file():
         raise PartError(f"{folder} holds no language model: config.json is missing; give the folder or Hub id of one.")
+    with reading(Path(folder), "copy it again, or give another language model."):
+        return _loaded(Path(folder), options)
+
+
+def _loaded(folder: Path, options: dict[str, Any]) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(folder, trust_remote_code=options.get("trust_remote_code"))
     return language_model_of(_class_for(config, folder).from_pretrained(folder, **options))
 

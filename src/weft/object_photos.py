@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from weft.conversations import picture_line, write_lines
+from weft.conversations import picture_line, read_text, write_lines
 from weft.errors import DataError
 from weft.everyday_words import ANIMALS, SCENES, THINGS, with_article
 from weft.images import load_image
 from weft.instructions import CAPTION, TITLE
 from weft.model import WeftModel
+from weft.whole_files import whole
 from weft.written import captions_from
 
 DEV = 10
@@ -58,8 +59,7 @@ def object_photos(folder: str | Path) -> list[ObjectPhoto]:
     file = Path(folder) / "labels.tsv"
     if not file.is_file():
         raise DataError(f"{file} is missing; give a folder with labels.tsv and pictures/.")
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = list(csv.DictReader(read_text(file).splitlines(), delimiter="\t", restval="", quoting=csv.QUOTE_NONE))
     if not rows or not {"picture", "plain_noun"} <= rows[0].keys():
         raise DataError(f"{file} has no columns 'picture' and 'plain_noun'.")
     photos = [ObjectPhoto(Path(folder) / "pictures" / row["picture"], row["plain_noun"]) for row in rows]
@@ -84,10 +84,10 @@ def write_object_photos(
         Conversations of each file.
     """
     pictures = Path(out) / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
     photos = object_photos(folder)
     for photo in photos:
-        (pictures / photo.file.name).write_bytes(photo.file.read_bytes())
+        with whole(pictures / photo.file.name) as partial:
+            partial.write_bytes(photo.file.read_bytes())
     kept = photos[::DEV]
     learned = [photo for number, photo in enumerate(photos) if number % DEV]
     written: Iterable[str | None] = repeat(None, len(learned))

@@ -21,6 +21,11 @@ def near(given: object, known: Iterable[object], otherwise: str = "known are:", 
     return f"{otherwise} {', '.join(names)}." if len(names) <= few else "leave it out."
 
 
+def mistyped(given: object, known: Iterable[str]) -> str:
+    """The known name that differs from this one by a letter or so; empty where there is none."""
+    return next(iter(difflib.get_close_matches(str(given), list(known), n=1, cutoff=0.82)), "")
+
+
 def check_names(given: Iterable[str], known: Collection[str], where: str, others: Collection[str] = ()) -> None:
     """Refuse names that are not known.
 

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from weft.adapters import own_tensors
 from weft.language_models import load_language_model
+from weft.whole_files import reading
 
 _IDLE = {
     "architectures",
@@ -85,7 +86,7 @@ def _differing(tensors: Mapping[str, Tensor], folder: Path, strict: bool = True)
     left = dict(tensors)
     seen: set[int] = set()
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as stored:
+        with reading(file, "fetch it again."), safe_open(file, framework="pt") as stored:
             for name, key in _matching(left, stored.keys(), strict):
                 tensor = left.pop(name)
                 if not strict and list(stored.get_slice(key).get_shape()) != list(tensor.shape):

@@ -25,6 +25,7 @@ from weft.layout import Layout, Tokenized
 from weft.parts import resolve
 from weft.rendering import PLAIN_TEMPLATE, Messages, Rendered, render
 from weft.text_encoders import TextEncoder
+from weft.whole_files import read_fields
 
 FILE = "processor_config.json"
 _GIVEN = frozenset({"messages", "add_generation_prompt", "raise_exception", "strftime_now", "namespace", "dict"})
@@ -324,7 +325,7 @@ class WeftProcessor(ProcessorMixin):
             raise PartError(
                 f"{folder} holds no processor: {FILE} is missing; give a folder that save_pretrained wrote."
             )
-        fields = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        fields = read_fields(folder / FILE, "copy the folder again, or save the model anew.")
         if tokenizer is None:
             merged = folder / "language_model"
             tokenizer_folder = merged if merged.is_dir() else resolve(fields["language_model"]["id"]).path
@@ -332,7 +333,9 @@ class WeftProcessor(ProcessorMixin):
         if encoder is None and "encoder" in fields:
             merged = folder / "encoders" / fields["weave"]
             encoder = load_vision_encoder(merged if merged.is_dir() else fields["encoder"]["id"])
-        parts = {name: fields[name] for name in ("language_model", "encoder", "weave") if name in fields}
+        parts: dict[str, Any] = {
+            name: fields[name] for name in ("language_model", "encoder", "weave") if name in fields
+        }
         system_prompt = fields["system_prompt"]
         return cls(tokenizer, encoder, text_encoder=text_encoder, system_prompt=system_prompt, parts=parts)
 

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from weft.whole_files import writing
+
 SECONDS_A_LINE = 30.0
 
 
@@ -86,10 +88,10 @@ class Reporter:
     def say(self, text: str) -> None:
         """A sentence for people."""
         if self.enabled:
-            self.bar.console.print(text)
+            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def log(self, **figures: Any) -> None:
         """Add an object to the log."""
         if self.log_file is not None:
-            with self.log_file.open("a", encoding="utf-8") as file:
+            with writing(self.log_file), self.log_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": round(time.time(), 1), **figures}) + "\n")

@@ -36,6 +36,7 @@ from weft.search import Prompt, search
 from weft.tasks import LONGEST, Caption
 from weft.tensor_file import file_identity
 from weft.weaving import Weave, WeaveConfig
+from weft.whole_files import read_fields, read_tensors
 
 Template = Callable[[list[dict[str, str]]], str]
 """What makes a text of messages."""
@@ -49,12 +50,12 @@ def quick(folder: Path) -> Quick | None:
         folder: what ``save_pretrained`` wrote.
 
     Raises:
-        PartError: a frozen part can't be found, or is not the right one.
+        PartError: a frozen part can't be found, or is not the right one; or a file is damaged.
     """
     files = [folder / name for name in ("config.json", "processor_config.json", WEIGHTS)]
     if not all(file.is_file() for file in files):
         return None
-    config = json.loads(files[0].read_text(encoding="utf-8"))
+    config, processor = (read_fields(file, "copy the folder again.") for file in files[:2])
     text = config.get("text_config") or {}
     if not is_plain(text) or text["model_type"] != "llama":  # whose tokenizer transformers takes from its file as it is
         return None
@@ -69,7 +70,7 @@ def quick(folder: Path) -> Quick | None:
     template = _template(part)
     if template is None:
         return None
-    return Quick(folder, config, json.loads(files[1].read_text(encoding="utf-8")), part, template)
+    return Quick(folder, config, processor, part, template)
 
 
 def _generates_plainly(part: Path, end: int) -> bool:
@@ -111,7 +112,7 @@ class Quick:
         encoder = resolve_named(folder / ENCODERS / name, fields["encoder"], f"encoder of the weave {name!r}", folder)
         self.encoder: VisionEncoder = load_vision_encoder(encoder)
         self.weave = Weave(name, WeaveConfig(**fields))
-        learned = load_file(folder / WEIGHTS).items()
+        learned = read_tensors(folder / WEIGHTS, "copy the folder again.").items()
         own = {key.removeprefix(f"weaves.{name}."): tensor.to(dtype) for key, tensor in learned}
         self.weave.load_state_dict(own, assign=True)
         packs = self.decoder.quantize is not None

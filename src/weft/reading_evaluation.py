@@ -17,6 +17,7 @@ from weft.answering import answer_each, without_refusing
 from weft.conversations import write_objects
 from weft.data import Example
 from weft.errors import DataError
+from weft.evaluable import with_room
 from weft.instructions import HEADLINE, NOT_SAID, SUMMARIES
 from weft.knowledge import KnowledgeBase, Passage
 from weft.leaning import Leaning, lean, lean_on
@@ -91,8 +92,9 @@ def evaluate_reading(
     if not chosen:
         raise DataError(f"No conversation is of the task {task}; make the data with `weft data`.")
     how = model.weave_that_reads("texts").config.reading_of("answer" if task == "read" else task, reading)
-    held = [documents_of(model, one, knowledge, passages) for one in chosen]
     longest = LONGEST["long" if task == "summary" else "title" if task == "title" else "answer"]
+    chosen = with_room(model, chosen, lambda one: one.messages[:-1], options.get("max_new_tokens", longest))
+    held = [documents_of(model, one, knowledge, passages) for one in chosen]
     say: dict[str, Any] = {"batch_size": batch_size, "beams": beams, "longest": longest, **options}
     may_refuse = task == "answer"
     if task in ("title", "summary"):

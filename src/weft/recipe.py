@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import typing
 from collections.abc import Sequence
@@ -29,6 +30,30 @@ LORA: dict[str, Any] = {"rank": int, "alpha": float, "target_modules": list[str]
 """What ``lora`` may hold."""
 TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
 """What ``trackers`` may hold, as Accelerate calls them."""
+_LEAST = {
+    "batch_size": 1,
+    "accumulate": 1,
+    "evaluate_every": 1,
+    "samples": 2,
+    "epochs": 0,
+    "max_steps": 1,
+    "longest": 1,
+    "passages": 1,
+    "evaluate_limit": 1,
+    "patience": 1,
+    "sampled_vocabulary": 0,
+    "warmup": 0,
+    "weight_decay": 0,
+    "citing": 0,
+    "final_learning_rate": 0,
+    "label_smoothing": 0,
+    "average": 0,
+}
+"""The least that numbers may be."""
+_SHARES = ("label_smoothing", "average")
+"""Numbers that are below one."""
+_POSITIVE = ("learning_rate", "clip")
+"""Numbers that are above zero."""
 
 
 @dataclass
@@ -152,11 +177,7 @@ class Recipe:
     trackers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("accumulate", 1), ("evaluate_every", 1), ("samples", 2), ("epochs", 0)):
-            if getattr(self, name) < least:
-                raise RecipeError(f"{name}: {getattr(self, name)} is too small; give at least {least}.")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise RecipeError(f"max_steps: {self.max_steps} is too small; give at least 1.")
+        self._check_numbers()
         self.weave = checked(self.weave, WEAVE, "weave.")
         if self.lora is not None:
             self.lora = checked(self.lora, LORA, "lora.")
@@ -189,6 +210,40 @@ class Recipe:
                 f"metric: {self.metric} needs words to compare with; give 'dev', a JSONL with references."
             )
 
+    def _check_numbers(self) -> None:
+        """Refuse numbers with which a run would do nothing, or fail after hours.
+
+        Raises:
+            RecipeError: there is one.
+        """
+        numbers = {name: value for name, value in vars(self).items() if isinstance(value, (int, float))}
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                raise RecipeError(f"{name}: {value} is no number to compute with; give another.")
+            if value < _LEAST.get(name, value):
+                raise RecipeError(f"{name}: {value} is too small; give at least {_LEAST[name]}.")
+            if (name in _SHARES and value >= 1) or (name in _POSITIVE and value <= 0):
+                raise RecipeError(f"{name}: {value} can't be; give a number {_wanted(name)}.")
+        for name in ("data", "dev", "views"):
+            if getattr(self, name) == []:
+                raise RecipeError(f"{name}: the list is empty; name at least one, or leave it out.")
+        if len(self.limits) > len(listed(self.data)) or any(limit < 0 for limit in self.limits):
+            raise RecipeError(f"limits: {self.limits} must hold a number from 0 on for each file of 'data'.")
+
+
+def _wanted(name: str) -> str:
+    return "from 0 to below 1" if name in _SHARES else "above 0"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once: of two values nobody knows which was meant."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.YAMLError(f"the key {twice!r} stands twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
 
 def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
@@ -205,9 +260,13 @@ def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     if not os.path.isfile(path):
         raise RecipeError(f"{path} is not a file; give a recipe (YAML).")
+    if path.suffix in (".jsonl", ".json"):
+        raise RecipeError(f"{path} is data; give a recipe (YAML) that names it: data: {path.name}, output: runs/mine.")
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        fields = yaml.load(path.read_bytes(), _Loader)
+    except OSError as error:
+        raise RecipeError(f"{path} can't be read ({error.strerror or error}).") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict):
         raise RecipeError(f"{path} holds no mapping; a recipe has at least 'data' and 'output'.")
@@ -233,7 +292,7 @@ def _set(fields: dict[str, Any], setting: str) -> str:
         raise RecipeError(f"{setting!r} sets nothing; give key=value, such as epochs=3 or weave.dropout=0.1.")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{setting!r}: the value is not YAML ({' '.join(str(error).split())}).") from None
     name, dot, inner = key.strip().partition(".")
     if dot:

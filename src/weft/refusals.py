@@ -25,7 +25,7 @@ from weft.reading_evaluation import batches, belongs, documents_of
 REFUSED = 0.05
 """Share of the questions with an answer that is refused, where it is counted how many of those without one are."""
 
-Files = Sequence[str | Path]
+Files = str | Path | Sequence[str | Path]
 
 
 def calibrate(
@@ -139,7 +139,11 @@ def log_probabilities(
 
 
 def _questions(files: Files, limit: int | None) -> dict[str, list[Example]]:
-    return {Path(file).stem: load_examples(file)[:limit] for file in files}
+    """The questions of each file, by its name; of files of one name by all of their paths."""
+    files = [files] if isinstance(files, (str, Path)) else list(files)
+    names = [Path(file).stem for file in files]
+    shown = [name if names.count(name) == 1 else str(file) for name, file in zip(names, files, strict=True)]
+    return {name: load_examples(file)[:limit] for name, file in zip(shown, files, strict=True)}
 
 
 def _set(model: WeftModel, name: str, settings: Mapping[str, float]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -372,8 +373,8 @@ def load_text_encoder(part: str | Path | ResolvedPart, *, dtype: torch.dtype = t
     found = part if isinstance(part, ResolvedPart) else resolve(part)
     if not (found.path / "config.json").is_file():
         raise PartError(f"{part} holds no encoder: config.json is missing; give the folder or Hub id of a text model.")
-    config = AutoConfig.from_pretrained(found.path)
     try:
+        config = AutoConfig.from_pretrained(found.path)
         if config.model_type in ("t5", "mt5", "umt5"):  # the encoder alone, whichever of the two was saved
             from transformers import AutoModelForTextEncoding
 
@@ -381,6 +382,6 @@ def load_text_encoder(part: str | Path | ResolvedPart, *, dtype: torch.dtype = t
         else:
             model = AutoModel.from_pretrained(found.path, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(found.path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise PartError(f"{part} can't be loaded as a text encoder ({error}).") from None
     return TransformersTextEncoder(model.eval(), tokenizer, id=found.id, sha256=found.sha256)

@@ -41,7 +41,7 @@ class TextFeatures:
         """Encode the passages that the store lacks; returns how many those were."""
         if self.store is None:
             return 0
-        missing = [piece for piece in dict.fromkeys(wanted) if self.key(piece) not in self.store]
+        missing = [piece for piece in dict.fromkeys(wanted) if not self._holds(self.store, piece)]
         reporter.start("encoding passages", len(missing))
         done = 0
         for chosen in batches([len(self.before(piece.question)) + len(self.tokens(piece)) for piece in missing]):
@@ -52,6 +52,9 @@ class TextFeatures:
             done += len(chosen)
             reporter.advance(done)
         return len(missing)
+
+    def _holds(self, store: FeatureStore, piece: Piece) -> bool:
+        return store.holds(self.key(piece), (len(self.tokens(piece)), self.encoder.width))
 
     def batch(self, passages: Sequence[Piece]) -> Memory:
         """Passages that :meth:`fill` has encoded, as a memory; what they cite is not in it."""

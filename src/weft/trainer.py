@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -48,12 +47,24 @@ from weft.reading_evaluation import read_and_judge
 from weft.recipe import Recipe
 from weft.responding import as_learned
 from weft.reward import SelfCritical
-from weft.run_folder import BEST, CHECKPOINT, LOG, begin, changes, check_same, free_folder, identity, state_of_run
-from weft.runstate import load_run, save_run, swapped
+from weft.run_folder import (
+    BEST,
+    CHECKPOINT,
+    LOG,
+    begin,
+    best_is_sound,
+    free_folder,
+    held,
+    identity,
+    look_back,
+    state_of_run,
+)
+from weft.runstate import RunState, load_run, save_run, swapped
 from weft.text_encoders import LanguageModelEncoder
 from weft.tracking import begin_tracking, check_trackers, end_tracking, track
 from weft.ways import Ways
 from weft.weaving import decoder_layers
+from weft.whole_files import read_tensors
 
 
 class Trainer(Ways):
@@ -90,8 +101,8 @@ class Trainer(Ways):
         )
         self.device = self.accelerator.device
         self.automatic, self.resume = recipe.precision == "auto", resume
-        before = state_of_run(self.folder) if resume else {}
-        self.recipe = recipe = settled(recipe, self.device, before.get("precision"))
+        before = state_of_run(self.folder) if resume else RunState()
+        self.recipe = recipe = settled(recipe, self.device, before.fields.get("precision"))
         set_seed(recipe.seed)
         self.added: set[str] = set()  # parameters that the initial weights had not
         self.model = model or self._woven()
@@ -112,6 +123,8 @@ class Trainer(Ways):
         encoder = self.model.encoder(recipe.name)
         given: dict[str, Any] = {"data": data, "dev": dev, "adapters": self._adapters(encoder)}
         given["arrange"] = partial(as_learned, self.model)
+        given["positions"] = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        given["text_learns"] = any(name.startswith(ADAPTER) for name in self.learned)
         self.feed = Feed(recipe, self.processor, encoder, self.device, namer, self.model.with_names, **given)
         for module in self.weave.modules():
             if isinstance(module, nn.Dropout):
@@ -186,36 +199,42 @@ class Trainer(Ways):
         Raises:
             WeftError: the loss is not a number; the message names the batch.
         """
-        until = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        late = False
         resume, asked = self.resume if resume is None else resume, self.folder
         if not resume:
             self.folder = free_folder(self.folder)
             self.recipe = replace(self.recipe, output=str(self.folder))
             self.accelerator.project_configuration.set_directories(str(self.folder))
             self.accelerator.project_configuration.logging_dir = str(self.folder)
-        found = state_of_run(self.folder) if resume else {}
-        same = identity(self.model, self.recipe, self.feed.rows)
-        check_same(self.folder, found.get("identity", {}), same)
-        said = changes(self.folder, self.recipe) if found else []
-        moved = "" if self.folder == asked else f"{asked} holds a run already; this one goes to {self.folder}."
-        self.identity = same
-        if self.accelerator.is_main_process:
-            begin(self.folder, self.recipe, goes_on=resume)
+        said = [] if self.folder == asked else [f"{asked} holds a run already; this one goes to {self.folder}."]
+        main = self.accelerator.is_main_process
+        with held(self.folder) if main else nullcontext():
+            state = state_of_run(self.folder) if resume else RunState()
+            self.identity = identity(self.model, self.recipe, self.feed.rows, self.feed.content() if main else "")
+            if resume and main:
+                said += look_back(self.folder, self.recipe, state, self.identity)
+            if main:
+                begin(self.folder, self.recipe, goes_on=resume)
+            return self._run(state, said, minutes)
+
+    def _run(self, state: RunState, said: Sequence[str], minutes: float | None) -> WeftModel:
+        """Train in a folder that is the run's own, from a state on."""
+        until = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        late = False
         with Reporter(self.folder / LOG, enabled=self.accelerator.is_main_process) as reporter:
-            self._say_what(reporter, said, moved)
+            self._say_what(reporter, said)
             self._prepare(reporter)
             if self.recipe.shard and self.accelerator.num_processes > 1:
                 self._shard()
             module, optimizer = self.accelerator.prepare(self.step_module, self.optimizer)
-            if resume:
-                self._load()
+            to_mend = self._load(state, reporter)
             begin_tracking(self.accelerator, self.recipe)
             self.model.train()
             about = {"precision": self.recipe.precision, "steps": self.total}
             reporter.log(processes=self.accelerator.num_processes, device=str(self.device), **about)
             reporter.start("training", self.total, done=self.step)
             self.told.begin(self.total, model=self.model, processing_class=self.processor, optimizer=optimizer)
+            if to_mend:
+                self._evaluate(reporter)
             while self.step < self.total and not self._tired() and not late:
                 epoch, at = divmod(self.step, self.steps_an_epoch)
                 for parts in self.feed.plan(epoch)[at:]:
@@ -242,16 +261,11 @@ class Trainer(Ways):
             end_tracking(self.accelerator)
         return self._best()
 
-    def _say_what(self, reporter: Reporter, changed: Sequence[str], moved: str) -> None:
+    def _say_what(self, reporter: Reporter, said: Sequence[str]) -> None:
         """Say what people may not expect of the run."""
-        if moved:
-            reporter.say(moved)
-        if changed:
-            reporter.say(f"The run goes on with a changed recipe ({'; '.join(changed)}).")
-        if self.automatic:
-            reporter.say(f"precision: auto is {self.recipe.precision} on this machine.")
-        if about := about_adapters(self.model):
-            reporter.say(about)
+        automatic = [f"precision: auto is {self.recipe.precision} on this machine."] if self.automatic else []
+        for sentence in filter(None, (*said, *self.feed.about, *automatic, about_adapters(self.model))):
+            reporter.say(sentence)
 
     def _shard(self) -> None:
         """Spread the frozen decoder layers over the processes (FSDP2, Zhao et al. 2023): each is gathered when it runs.
@@ -377,24 +391,38 @@ class Trainer(Ways):
         """Write the checkpoint."""
         if self.accelerator.is_main_process:
             best = self.best if math.isfinite(self.best) else None
-            about = {"precision": self.recipe.precision, "identity": self.identity}
+            about = {"precision": self.recipe.precision, "identity": self.identity, "watched": self._watched()}
             fields = {"step": self.step, "best": best, "stale": self.stale, **about}
             save_run(self.folder / CHECKPOINT, self.learned, self.optimizer, self.averages, fields)
         self.told.tell("on_save")
 
-    def _load(self) -> None:
-        """Go on where the checkpoint stands, if there is one."""
-        path = self.folder / CHECKPOINT
-        if path.is_file():
-            fields = load_run(path, self.learned, self.optimizer, self.averages)
-            self.step, self.stale = fields["step"], fields["stale"]
-            self.best = math.inf if fields["best"] is None else fields["best"]
+    def _load(self, state: RunState, reporter: Reporter) -> bool:
+        """Go on where a checkpoint stands, if there is one; returns whether the best weights have to be found anew."""
+        if state.file is None:
+            return False
+        fields = load_run(state.file, self.learned, self.optimizer, self.averages)
+        self.step, self.stale = fields["step"], fields["stale"]
+        self.best = math.inf if fields["best"] is None else fields["best"]
+        if math.isfinite(self.best) and fields.get("watched", self._watched()) != self._watched():
+            reporter.say("The dev set, or the metric, has changed; the best figure so far does not count any more.")
+            self.best, self.stale = math.inf, 0
+        kept = (self.folder / BEST).is_dir() or math.isfinite(self.best)
+        if kept and not best_is_sound(self.folder):
+            reporter.say(f"{self.folder / BEST} is damaged; the weights of the checkpoint take its place.")
+            self.best, self.stale = math.inf, 0
+            return True
+        return False
+
+    def _watched(self) -> dict[str, str]:
+        """What the best figure is of."""
+        return {"dev": self.feed.dev_rows.content(), "metric": self.recipe.metric}
 
     def _best(self) -> WeftModel:
         self.accelerator.wait_for_everyone()
         best = self.folder / BEST
         if (best / WEIGHTS).is_file():
-            learned = {name.removeprefix("weaves."): tensor for name, tensor in load_file(best / WEIGHTS).items()}
+            stored = read_tensors(best / WEIGHTS, "resume the run to find the best weights anew.")
+            learned = {name.removeprefix("weaves."): tensor for name, tensor in stored.items()}
             self.model.weaves.load_state_dict(learned)
             refill_adapters(self.model.language_model, best / ADAPTERS)
         return self.model.eval()

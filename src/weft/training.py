@@ -84,7 +84,11 @@ def _apart(data: Any) -> tuple[Any, Any]:
     if isinstance(data, (list, tuple)) and data and all(isinstance(one, (str, Path)) for one in data):
         return [str(one) for one in data], None
     if isinstance(data, Mapping):  # as load_dataset gives it, one data set a split
-        raise RecipeError(f"data: several data sets were given ({', '.join(map(str, data))}); give one of them.")
+        what = (
+            "one row, or a table by its columns," if {"messages", "conversations"} & set(data) else "several data sets"
+        )
+        names = ", ".join(list(map(str, data))[:8])
+        raise RecipeError(f"data: {what} were given ({names}); give a list of rows, or one of several data sets.")
     return GIVEN, data
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -110,7 +110,8 @@ class RowFile(Sequence[Row]):
         self._answers.append(tokens)
         self._prompts.append(len(row.prompt))
         self._read.append(sum(len(passage.text) for passage in row.passages))
-        self._digest.update(repr((row.prompt, row.answers, row.columns, row.passages)).encode())
+        exchanged = [row.exchanged] if any(row.exchanged) else []
+        self._digest.update(repr((row.prompt, row.answers, row.columns, row.passages, *exchanged)).encode())
         key = content_hash(repr((row.prompt, row.pictures, row.columns, row.passages, row.exchanged)), apart)
         place = self._rows.setdefault(key, len(self._lines))
         if place == len(self._lines):
@@ -126,9 +127,28 @@ class RowFile(Sequence[Row]):
         """Characters of the passages that a row reads."""
         return self._read[self._lines[number][0]]
 
-    def drop_longer(self, longest: int) -> None:
-        """Drop rows of more tokens."""
-        self._lines = [lines for number, lines in enumerate(self._lines) if self.length(number) <= longest]
+    @property
+    def added(self) -> int:
+        """Rows that were added, before any was dropped or put together with others."""
+        return len(self._starts) - 1
+
+    def drop_longer(self, longest: int) -> list[str]:
+        """Drop rows of more tokens; returns file and line of each."""
+        return self._drop(number for number in range(len(self)) if self.length(number) > longest)
+
+    def drop_showing(self, pictures: frozenset[str]) -> list[tuple[str, str]]:
+        """Drop rows that show one of some pictures; returns file and line of each, and which it shows."""
+        shown = {number: pictures.intersection(row.pictures) for number, row in enumerate(self)} if pictures else {}
+        found = [(number, min(some)) for number, some in shown.items() if some]
+        places = [(self._line(line).where, picture) for number, picture in found for line in self._lines[number]]
+        self._drop(number for number, _ in found)
+        return places
+
+    def _drop(self, numbers: Iterable[int]) -> list[str]:
+        dropped = set(numbers)
+        places = [self._line(line).where for line in sorted(line for at in dropped for line in self._lines[at])]
+        self._lines = [lines for number, lines in enumerate(self._lines) if number not in dropped]
+        return places
 
     def separate(self) -> None:
         """Give each answer a row of its own."""

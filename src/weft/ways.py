@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from weft.adapters import adapters_hash
@@ -26,6 +27,9 @@ from weft.progress import Reporter
 from weft.recipe import Recipe
 from weft.reward import SelfCritical
 from weft.store import FeatureStore
+
+TOLD = 10
+"""Damaged pictures that are told of one by one."""
 
 
 class Ways:
@@ -54,6 +58,7 @@ class Ways:
             with self._autocast():
                 self.feed.encode(reporter)
         self.accelerator.wait_for_everyone()
+        self._leave_out_damaged(reporter)
         self.plain_losses: Tensor | None = None
         first = frozen_layers(self.model)
         streams = any(self.model.weave(name).config.stream_axis is not None for name in self.model.weaves)
@@ -74,6 +79,19 @@ class Ways:
                 return
         if self.recipe.store_hidden:
             reporter.say("This language model does not run from stored hidden states; training runs all of it.")
+
+    def _leave_out_damaged(self, reporter: Reporter) -> None:
+        """Go on without the pictures that can't be read, in every process, and say so."""
+        found = [getattr(self.feed.held, "damaged", {})]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(found)
+        if said := self.feed.drop_damaged(found[0]):
+            for sentence in said[:TOLD]:
+                reporter.say(sentence)
+            if len(said) > TOLD:
+                reporter.say(f"{len(said) - TOLD:,} more rows are left out for such pictures; the log names them.")
+            reporter.log(left_out=said)
+            self._plan()
 
     def _hidden_store(self, first: int) -> HiddenStore:
         """Where hidden states in front of a decoder layer are kept."""
@@ -154,7 +172,7 @@ class Ways:
         reporter.start("hidden states", len(held))
         for done, (_, rows, at) in enumerate(sorted(held, key=lambda one: one[0]), 1):
             row = rows[at]
-            if (key := hidden.key(row)) not in hidden.store:
+            if not hidden.store.holds(key := hidden.key(row), (len(row), None)):
                 missing[key] = row
             if len(missing) == 32 or (missing and done == len(held)):
                 hidden.fill(self.feed.batch(list(missing.values())))
