@@ -100,7 +100,8 @@ def evaluate(
         raise DataError(f"The task {task} has no unanswerable questions; leave them out, or take the task answer.")
     if reliability and not unanswerable:
         raise DataError("A table of reliability needs unanswerable questions; give some.")
-    sources = [str(one) for one in (data, *unanswerable) if isinstance(one, (str, Path))]
+    asked = [unanswerable] if isinstance(unanswerable, (str, Path)) else unanswerable
+    sources = [str(one) for one in (data, *asked) if isinstance(one, (str, Path))]
     for file, mark in ((output, b'"prediction"'), (reliability, b"|")):
         if file is not None:
             check_free(Path(file), sources, mark)
