@@ -187,7 +187,7 @@ def test_same_files_give_the_same_lines_and_nothing_half_written(tales, tmp_path
     ("file", "row", "says"),
     [
         ("train.jsonl", "{broken", r"train\.jsonl:1: not JSON"),
-        ("train.jsonl", ["a list"], r"train\.jsonl:1: .* 'story' is str"),
+        ("train.jsonl", ["a list"], r"train\.jsonl:1, object 1: .* 'story' is str"),
         ("dev.jsonl", {"story": "dev-fox"}, r"dev\.jsonl:1: .* 'question' is str"),
         (
             "dev.jsonl",

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from coloured import COLOURS, SMALL, conversation, paint
 from families import language_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -23,13 +24,6 @@ from weft.trainer import Trainer
 from weft.training import train
 from weft.whole_files import check_writable, whole
 
-COLOURS = ("red", "lime", "blue", "white")
-
-
-def conversation(picture, answer):
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": CAPTION}]
-    return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]}
-
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
@@ -44,10 +38,7 @@ def parts(tmp_path_factory):
 @pytest.fixture
 def world(parts, tmp_path):
     """Pictures of one colour each, with two captions."""
-    lines = []
-    for colour in COLOURS:
-        Image.new("RGB", (24, 24), colour).save(tmp_path / f"{colour}.png")
-        lines += [conversation(f"{colour}.png", f"{colour}."), conversation(f"{colour}.png", f"all {colour}.")]
+    lines = paint(tmp_path)
     (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, lines[:2])))
     return tmp_path
@@ -61,16 +52,8 @@ def recipe(world, parts, **changes):
         "features": str(world / "features"),
         "language_model": str(parts / "lm"),
         "vision": str(parts / "vit"),
-        "weave": {"start": 2, "every": 1, "feed_forward": 16, "connector_layers": 0},
-        "precision": "fp32",
-        "batch_size": 2,
-        "epochs": 2,
-        "learning_rate": 1e-2,
-        "warmup": 1,
-        "sampled_vocabulary": None,
-        "evaluate_every": 2,
     }
-    return Recipe(**{**fields, **changes})
+    return Recipe(**{**SMALL, **fields, **changes})
 
 
 def best(world, name="run"):

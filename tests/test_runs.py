@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from coloured import COLOURS, SMALL, conversation, paint
 from families import language_model
 from PIL import Image
 from safetensors import safe_open
@@ -15,20 +16,12 @@ from transformers import AutoModelForCausalLM, EarlyStoppingCallback, TrainerCal
 from woven import encoder, tokenizer
 
 from weft.errors import DataError, RecipeError, WeftError
-from weft.instructions import CAPTION
 from weft.making import load, weave
 from weft.model import WeftModel
 from weft.precision import settled
 from weft.recipe import Recipe, load_recipe
 from weft.trainer import Trainer
 from weft.training import train
-
-COLOURS = ("red", "lime", "blue", "white")
-
-
-def conversation(picture, answer):
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": CAPTION}]
-    return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]}
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +32,7 @@ def world(tmp_path_factory):
         language_model(family, num_hidden_layers=3, initializer_range=0.2).save_pretrained(folder / family)
         tokenizer().save_pretrained(folder / family)
     encoder().save_pretrained(folder / "vit")
-    lines = []
-    for colour in COLOURS:
-        Image.new("RGB", (24, 24), colour).save(folder / f"{colour}.png")
-        lines += [conversation(f"{colour}.png", f"{colour}."), conversation(f"{colour}.png", f"all {colour}.")]
+    lines = paint(folder)
     (folder / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return folder
 
@@ -55,16 +45,8 @@ def recipe(world, out, **changes):
         "features": str(world / "features"),
         "language_model": str(world / "llama"),
         "vision": str(world / "vit"),
-        "weave": {"start": 2, "every": 1, "feed_forward": 16, "connector_layers": 0},
-        "precision": "fp32",
-        "batch_size": 2,
-        "epochs": 2,
-        "learning_rate": 1e-2,
-        "warmup": 1,
-        "sampled_vocabulary": None,
-        "evaluate_every": 2,
     }
-    return Recipe(**{**fields, **changes})
+    return Recipe(**{**SMALL, **fields, **changes})
 
 
 def log(out):
