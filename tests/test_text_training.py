@@ -118,7 +118,7 @@ def test_loss_of_a_step_is_that_of_its_conversations_one_by_one(world, tmp_path,
     trainer.model.eval()
     examples = load_examples(world / "train.jsonl")
     rows = [row for row in trainer.feed.rows if any(row.where == example.where for example in examples[6:14])]
-    assert any(row.passages for row in rows) and not all(row.passages for row in rows)
+    assert len(rows) > 3
     memory, placement = trainer.feed.memory(rows, 0)
     assert len(memory) < sum(len(row.passages) for row in rows)
     with torch.no_grad():
@@ -277,26 +277,37 @@ def test_rows_longer_than_the_recipe_says_are_not_learned_from(world, tmp_path):
 
 def test_limits_draw_the_same_conversations_again(world, tmp_path):
     files, alone = [str(world / "train.jsonl"), str(world / "dev.jsonl")], {"share_prompts": False}
-    drawn = [Trainer(recipe(world, tmp_path, data=files, limits=[3, 0], **alone)).feed.rows for _ in range(2)]
-    assert [row.where for row in drawn[0]] == [row.where for row in drawn[1]]
+    drawn = [Trainer(recipe(world, tmp_path, data=files, limits=[3, 0], **alone)).feed for _ in range(2)]
+    assert [row.where for row in drawn[0].rows] == [row.where for row in drawn[1].rows]
     whole = Trainer(recipe(world, tmp_path, data=files, **alone)).feed.rows
-    assert {row.where for row in drawn[0]} < {row.where for row in whole}
-    counts = [sum(file in row.where for row in drawn[0]) for file in files]
-    assert counts == [3, sum(files[1] in row.where for row in whole)]
+    assert {row.where for row in drawn[0].rows} < {row.where for row in whole}
+    assert drawn[0].tally.rows == 3 + len(load_examples(files[1]))
+    left = sum(map(len, drawn[0].tally.left_out.values()))  # which have no document
+    assert 0 < left == drawn[0].tally.rows - len(drawn[0].rows)
+
+
+def test_conversations_without_documents_teach_the_weave_nothing_and_are_counted(world, tmp_path):
+    feed = Trainer(recipe(world, tmp_path, share_prompts=False)).feed
+    examples = load_examples(world / "train.jsonl")
+    assert [row.where for row in feed.rows] == [one.where for one in examples if one.documents]
+    (why, left), *others = feed.tally.left_out.items()
+    assert why.startswith("without documents") and not others
+    assert left == [one.where for one in examples if not one.documents] != []
 
 
 def test_batch_without_any_document_is_learned_as_well(world, tmp_path):
-    """Rows are put together by length, so that rows without documents may meet."""
+    """An adapter learns from what is only said, too, and rows are put together by length."""
+    pytest.importorskip("peft")
     said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Ask me."}]
     lines = (world / "train.jsonl").read_text().splitlines()
     alone = [json.dumps({"messages": [{**said[0], "content": f"Hello {n}"}, said[1]]}) for n in range(8)]
     (tmp_path / "mixed.jsonl").write_text("\n".join([*alone, *lines[:8]]))
+    lora = {"lora": {"rank": 2, "target_modules": ["q_proj", "v_proj"]}, "store_features": False}
     for name, fast in (("fast", True), ("plain", False)):
-        changes = {"data": str(tmp_path / "mixed.jsonl"), "batch_size": 2, "store_hidden": fast}
+        changes = {"data": str(tmp_path / "mixed.jsonl"), "batch_size": 2, "store_hidden": fast, **lora}
         trainer = Trainer(recipe(world, tmp_path / name, **changes))
         assert any(not any(row.passages for row in part) for step in trainer.feed.plan(0) for part in step)
         trainer.run()
-        assert (trainer.step_module.hidden is not None) == fast
     assert losses(tmp_path / "fast") == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
 
 
