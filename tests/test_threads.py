@@ -207,7 +207,7 @@ def test_a_call_within_a_call():
 
 
 def test_one_compiled_model_for_all_threads():
-    model = woven("llama")
+    model = woven(language_model("llama", num_hidden_layers=1), layers=[0])
     placed = [laid(model, number) for number in range(THREADS)]
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.no_grad():
