@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,6 +36,9 @@ PLACES = ("{A}.", "A view of {a}.", "A picture of {a}.", "{A} seen from a distan
 """Sentences about a photo of a place, or of what people go to."""
 SENTENCES = 2
 """Sentences about a photo."""
+WHAT = ("What is this?", "What is it?", "What is in the picture?", "What does the picture show?", "What can you see?")
+"""Ways to ask for the thing on a photo; the answer is its noun, as in questions about Flickr8k."""
+WHAT_ANIMAL = ("What animal is this?", "What animal is it?", "What animal is in the picture?")
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def write_object_photos(
 
 
 def lines_of(photo: ObjectPhoto, picture: str, written: str | None, rng: random.Random) -> Iterator[str]:
-    """Conversations about one photo: what it shows, its title, and the same under another name.
+    """Conversations about one photo: what it shows, its title, questions, and the same under another name.
 
     Args:
         photo: the photo.
@@ -117,14 +121,39 @@ def lines_of(photo: ObjectPhoto, picture: str, written: str | None, rng: random.
     behind = background(np.asarray(load_image(photo.file).resize((64, 64), Image.Resampling.BOX)))
     beginning = _capital(with_article(photo.noun))
     rest = None if written is None else written.removeprefix(beginning)
-    for sentence in _sentences(photo.noun, behind, rest, rng):
-        yield picture_line(picture, CAPTION, sentence)
-    yield picture_line(picture, TITLE, f"{_capital(photo.noun)}{behind}")
+    yield from _lines_about(photo.noun, picture, behind, rest, rng)
     if photo.noun not in SCENES:
-        others = ANIMALS if photo.noun in ANIMALS else THINGS
-        other = rng.choice([noun for noun in others if noun != photo.noun])
-        for sentence in _sentences(other, behind, rest, rng):
-            yield picture_line(picture, CAPTION, sentence, names={photo.noun: other})
+        other = rng.choice([noun for noun in _alike(photo.noun) if noun != photo.noun])
+        yield from _lines_about(other, picture, behind, rest, rng, names={photo.noun: other})
+
+
+def _lines_about(
+    noun: str, picture: str, behind: str, rest: str | None, rng: random.Random, **more: Any
+) -> Iterator[str]:
+    """Captions, a title, and questions with their answers."""
+    for sentence in _sentences(noun, behind, rest, rng):
+        yield picture_line(picture, CAPTION, sentence, **more)
+    yield picture_line(picture, TITLE, f"{_capital(noun)}{behind}", **more)
+    for question, answer in questions_about(noun, rng):
+        yield picture_line(picture, question, answer, **more)
+
+
+def _alike(noun: str) -> Sequence[str]:
+    """What a noun may be exchanged for, or mistaken for."""
+    return ANIMALS if noun in ANIMALS else THINGS
+
+
+def questions_about(noun: str, rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Questions about a photo, with their answers: what is on it, and whether this or something like it is.
+
+    Args:
+        noun: what is on it.
+        rng: decides how it is asked, and what is not there.
+    """
+    yield rng.choice([*WHAT, *(WHAT_ANIMAL if noun in ANIMALS else ())]), noun
+    missing = rng.choice([other for other in _alike(noun) if other not in noun and noun not in other])
+    for name, answer in ((noun, "yes"), (missing, "no")):
+        yield f"Is there {with_article(name)} in the picture?", answer
 
 
 def _sentences(noun: str, behind: str, rest: str | None, rng: random.Random) -> list[str]:
