@@ -31,7 +31,7 @@ def home(tmp_path_factory):
 
 def warmed(dtype):
     """A model whose steps about a memory have been compiled."""
-    made = woven(language_model("llama", hidden_size=64, head_dim=16, num_hidden_layers=2), layers=[1])
+    made = woven(language_model("llama", hidden_size=64, head_dim=16, num_hidden_layers=1), layers=[0])
     made = made.to(dtype).eval()
     made.plain = PlainDecoder(made, "int8", narrow=dtype == torch.float32)
     made.compile_decoding()

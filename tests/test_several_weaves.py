@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from devices import DEVICE
+from families import language_model
 from PIL import Image
 from woven import begin_tokenizer, encoder, memory, open_weave, woven
 
@@ -143,7 +144,7 @@ def test_other_threads_and_tasks_do_not_notice(model):
 
 @torch.no_grad()
 def test_compiled_models_notice():
-    model = woven("llama")
+    model = woven(language_model("llama", num_hidden_layers=1), layers=[0])
     photos = laid(model)
     compiled = torch.compile(model, backend="eager")
     usual = compiled(IDS, memories=[photos], use_cache=False).logits
