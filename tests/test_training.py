@@ -230,11 +230,10 @@ def begun(world, tmp_path_factory):
     return str(folder / "best")
 
 
-@pytest.mark.parametrize("sampled_vocabulary", [None, 8])
-def test_self_critical_training_raises_the_reward(world, begun, tmp_path, sampled_vocabulary):
+def test_self_critical_training_raises_the_reward(world, begun, tmp_path):
     """Answers that people would prefer become likelier."""
     changes = {"reward": "cider", "samples": 6, "epochs": 20, "optimizer": "adamw", "learning_rate": 5e-3}
-    changes |= {"metric": "cider", "sampled_vocabulary": sampled_vocabulary, "initial_weights": begun}
+    changes |= {"metric": "cider", "sampled_vocabulary": 8, "initial_weights": begun}
     Trainer(recipe(world, tmp_path, **changes)).run()
     rewards = [line["reward"] for line in log(tmp_path) if "reward" in line]
     assert sum(rewards[-15:]) > 1.1 * sum(rewards[:15])
