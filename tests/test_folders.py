@@ -120,7 +120,7 @@ def test_file_without_text_is_told_and_its_old_text_is_found_no_more(tmp_path):
 def test_parts_of_one_name_keep_their_own_texts(tmp_path, monkeypatch):
     touch(tmp_path / "mail.txt")
     parts = [Document("Travel is approved.", "a.txt"), Document("Parking costs ten euros.", "a.txt")]
-    monkeypatch.setattr(knowledge, "read_documents", lambda path: parts)
+    monkeypatch.setattr(knowledge, "read_data", lambda content, name: parts)
     base = KnowledgeBase(tmp_path)
     base.update()
     for question, text in {"travel": "Travel is approved.", "parking": "Parking costs ten euros."}.items():

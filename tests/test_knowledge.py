@@ -12,7 +12,7 @@ from filelock import FileLock
 from weft_documents import docx, pdf
 
 import weft.knowledge as knowledge
-from weft.documents import read_documents
+from weft.documents import read_data, read_documents
 from weft.errors import DataError, WeftError
 from weft.index import WIDTH
 from weft.knowledge import KnowledgeBase
@@ -96,7 +96,7 @@ def test_unchanged_files_are_not_read_again(folder, monkeypatch):
     base = KnowledgeBase(folder)
     first = base.update()
     assert (first.added, first.changed, first.removed, first.unchanged) == (8, 0, 0, 0)
-    monkeypatch.setattr(knowledge, "read_documents", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(knowledge, "read_data", lambda content, name: pytest.fail(f"{name} was read again"))
     second = KnowledgeBase(folder).update()
     assert (second.added, second.changed, second.removed, second.unchanged) == (0, 0, 0, 8)
     assert second.passages == first.passages
@@ -148,18 +148,18 @@ def test_readers_see_the_last_complete_update_while_one_is_interrupted_and_it_go
     (folder / "travel.md").write_text("Travel by walrus.")
     read = []
 
-    def reads_three(path):
-        read.append(path.name)
+    def reads_three(content, name):
+        read.append(name)
         if len(read) > 3:
             raise KeyboardInterrupt
-        return read_documents(path)
+        return read_data(content, name)
 
-    monkeypatch.setattr(knowledge, "read_documents", reads_three)
+    monkeypatch.setattr(knowledge, "read_data", reads_three)
     with pytest.raises(KeyboardInterrupt):
         base.update()
     assert KnowledgeBase(folder).search("walrus") == []
     assert base.search("who approves travel")[0].text == TRAVEL
-    monkeypatch.setattr(knowledge, "read_documents", lambda path: read.append(path.name) or read_documents(path))
+    monkeypatch.setattr(knowledge, "read_data", lambda *given: read.append(given[1]) or read_data(*given))
     result = base.update()
     assert (result.added + result.changed, len(read)) == (2, 6)  # one file was begun twice
     assert len(base.search("walrus", limit=10)) == 5

@@ -148,6 +148,7 @@ def _check_mask(mask: Mask, shape: tuple[int, ...]) -> None:
         return
     if mask.dtype != torch.bool:
         raise ValueError(f"the mask of shape {tuple(mask.shape)} is {mask.dtype}; give booleans, True = may look")
+    # Each comparison for itself: compiled, a size may be a symbol, which "in" a tuple would tell from its own value.
     sizes = zip(mask.shape[::-1], shape[::-1], strict=False)
     if mask.ndim > len(shape) or any(size != 1 and size != wanted for size, wanted in sizes):
         raise ValueError(f"the mask of shape {tuple(mask.shape)} doesn't broadcast to [..., T, N] = {shape}")

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc"
+RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc"
+"""Hebrew, Arabic and their kin, as the inside of a set of characters."""
 _JOINING = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u1800-\u18af\U00010d00-\U00010fff\U00011000-\U00011fff"
 """Scripts in which (non-)joiners choose the shape of a letter: Arabic and its kin, Indian scripts, Khmer, Mongolian."""
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf"
@@ -59,7 +60,7 @@ def as_seen(text: str) -> str:
         return text
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     text = _TAGS.sub(lambda match: match[1] or "", text)
-    if not re.search(f"[{_RIGHT_TO_LEFT}]", text):
+    if not re.search(f"[{RIGHT_TO_LEFT}]", text):
         text = _DIRECTIONS.sub("", text)
     if re.search("[\u200b-\u200d]", text):
         text = _NOT_JOINING.sub("", text)

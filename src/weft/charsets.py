@@ -38,7 +38,8 @@ _CAPITAL_WITHIN = re.compile("[a-z][À-ÖØ-Þ]")
 """What letters in UTF-8 look like, read as Windows-1252, where their second byte is missing."""
 _ESCAPED = re.compile("[\udc80-\udcff]")
 """Bytes that are no UTF-8, as Python has them in names of files."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
+HALF = re.compile("[\ud800-\udfff]")
+"""Half a character: a surrogate that is no pair, which no UTF-8 holds and no tokenizer takes."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def decode(data: bytes) -> Decoded:
 
 def sound(text: str) -> str:
     """A text without halves of surrogate pairs, which no file and no index can hold; its length stays what it is."""
-    return _SURROGATE.sub(REPLACEMENT, text)
+    return HALF.sub(REPLACEMENT, text)
 
 
 def printable(name: object) -> str:

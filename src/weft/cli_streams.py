@@ -11,7 +11,6 @@ import codecs
 import io
 import json
 import logging
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from weft.errors import DataError
 
 ERRORS = "weft.lenient"
 """How characters are written that an encoding has not got."""
-_BROKEN = re.compile("[\ud800-\udfff]")
 _NO_TEXTS = {b"%PDF-": "a PDF", b"PK\x03\x04": "a Word file or an archive", b"\xd0\xcf\x11\xe0": "an Office file"}
 
 
@@ -64,9 +62,11 @@ def echo_json(told: dict[str, Any], file: str = "") -> None:
         told: the object.
         file: the name of the file that it is about.
     """
-    if _BROKEN.search(file):
+    from weft.charsets import HALF, sound
+
+    if HALF.search(file):
         told = {**told, "uri": Path(file).absolute().as_uri()}
-    line = _BROKEN.sub("\ufffd", json.dumps(told, ensure_ascii=False))
+    line = sound(json.dumps(told, ensure_ascii=False))
     typer.echo(line.encode())
 
 

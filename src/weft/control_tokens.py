@@ -14,7 +14,6 @@ else is text, and whatever the tokenizer does at the seams it does there as well
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from weakref import WeakKeyDictionary
 
 from tokenizers import Tokenizer
 
+from weft.charsets import HALF
 from weft.errors import DataError
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class ControlTokens:
         self, tokenizer: PreTrainedTokenizerBase, text: str, walls: Sequence[int] | None
     ) -> tuple[list[int], Spans]:
         """See :func:`encode`; without walls (None) no control token at all is in the text."""
-        if not text.isascii() and (half := _HALF.search(text)):
+        if not text.isascii() and (half := HALF.search(text)):
             raise DataError(
                 f"A text holds half a character (a lone surrogate, {half[0]!a}, at character {half.start():,}); "
                 "leave it out, or decode the text anew with errors='replace'."
@@ -266,7 +266,5 @@ def _state(tokenizer: PreTrainedTokenizerBase) -> Any:
     return len(tokenizer), tuple(tokenizer.all_special_tokens), source, named and tuple(named)
 
 
-_HALF = re.compile("[\ud800-\udfff]")
-"""What no UTF-8 holds, and no tokenizer takes."""
 _MADE: WeakKeyDictionary[PreTrainedTokenizerBase, ControlTokens] = WeakKeyDictionary()
 """What was found, for as long as the tokenizer is there."""

@@ -27,8 +27,7 @@ def read_text(file: Path) -> str:
     Raises:
         DataError: the file is missing, or no text.
     """
-    if not file.is_file():
-        raise DataError(f"{file} is missing; give the folder that holds it.")
+    _check_there(file)
     return text_of_file(file)
 
 
@@ -43,8 +42,7 @@ def read_objects(file: Path, spec: Mapping[str, Any]) -> list[tuple[str, dict[st
         DataError: the file is missing or empty, or a line is no object with these fields.
     """
     found = []
-    if not file.is_file():
-        raise DataError(f"{file} is missing; give the folder that holds it.")
+    _check_there(file)
     for fields, where in rows_of_file(file):
         for name, kind in spec.items():
             if not isinstance(fields, dict) or name not in fields or not _fits(fields[name], kind):
@@ -54,6 +52,11 @@ def read_objects(file: Path, spec: Mapping[str, Any]) -> list[tuple[str, dict[st
     if not found:
         raise DataError(f"{file} is empty; it needs one object a line.")
     return found
+
+
+def _check_there(file: Path) -> None:
+    if not file.is_file():
+        raise DataError(f"{file} is missing; give the folder that holds it.")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 from weft.errors import DataError
 
+Files = str | Path | Sequence[str | Path]
+"""One file, or several."""
 _GZIP = b"\x1f\x8b"
 _OTHERS = {
     b"PAR1": "a Parquet file; give its rows in Python: datasets.load_dataset('parquet', data_files=...)['train']",
@@ -32,6 +34,11 @@ _OTHERS = {
 }
 """What files begin with that hold no text, and what to do about them."""
 _TABLES = {".csv", ".tsv"}
+
+
+def listed(files: Files) -> list[str | Path]:
+    """One file or several, as a list."""
+    return [files] if isinstance(files, (str, Path)) else list(files)
 
 
 def rows_of_file(path: Path, parse: bool = True) -> Iterator[tuple[Any, str]]:

@@ -143,8 +143,7 @@ def _open_sheets(data: bytes) -> Iterator[Document]:
 
 def _sheets(sheets: Sequence[tuple[str, Sequence[Row]]], notes: Sequence[str]) -> Iterator[Document]:
     found = [one for title, rows in sheets for one in records(title, rows)]
-    for number, one in enumerate(found or [Record("", "")]):
-        yield Document(one.text, one.part, one.metadata, () if number else tuple(notes))
+    return _of_records(found or [Record("", "")], notes)
 
 
 def _mail(data: bytes) -> Iterator[Document]:
@@ -186,11 +185,15 @@ def _json(data: bytes) -> Iterator[Document]:
 
 
 def _records(data: bytes, read: Callable[[str], tuple[list[Record], list[str]]]) -> Iterator[Document]:
-    """Records as documents, the first of which has the notes on the file."""
     decoded = decode(data)
     records, notes = read(decoded.text)
+    return _of_records(records, (*decoded.notes, *notes))
+
+
+def _of_records(records: Sequence[Record], notes: Sequence[str]) -> Iterator[Document]:
+    """Records as documents, the first of which has the notes on the file."""
     for number, one in enumerate(records):
-        yield Document(one.text, one.part, one.metadata, () if number else (*decoded.notes, *notes))
+        yield Document(one.text, one.part, one.metadata, () if number else tuple(notes))
 
 
 READERS: dict[str, Reader] = {

@@ -71,7 +71,7 @@ def with_room(
         DataError: the chat template does not take one, or none has room.
     """
     assert model.processor is not None
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    positions = model.positions
     tally, kept = Tally(rows=len(examples)), []
     for example in examples:
         if not (messages := asked(example)):
@@ -87,6 +87,5 @@ def with_room(
             kept.append(example)
     if not kept:
         raise DataError(f"No conversation is left to evaluate: {tally.reasons}.")
-    for sentence in tally.sentences:
-        Reporter().say(sentence)
+    Reporter().say(*tally.sentences)
     return kept

@@ -19,6 +19,7 @@ import torch
 from weft.choosing import check_top
 from weft.conversations import write_objects
 from weft.data import Example, collate, load_examples, rows_of
+from weft.data_files import Files, listed
 from weft.errors import DataError
 from weft.evaluable import asks, with_room, with_sound_pictures
 from weft.hallucination import ObjectWords, chair_i, named
@@ -56,7 +57,7 @@ def evaluate(
     top_memory: int | None = None,
     reading: ReadingMode | None = None,
     output: str | Path | None = None,
-    unanswerable: str | Path | Sequence[str | Path] = (),
+    unanswerable: Files = (),
     reliability: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -100,8 +101,7 @@ def evaluate(
         raise DataError(f"The task {task} has no unanswerable questions; leave them out, or take the task answer.")
     if reliability and not unanswerable:
         raise DataError("A table of reliability needs unanswerable questions; give some.")
-    asked = [unanswerable] if isinstance(unanswerable, (str, Path)) else unanswerable
-    sources = [str(one) for one in (data, *asked) if isinstance(one, (str, Path))]
+    sources = [str(one) for one in (data, *listed(unanswerable)) if isinstance(one, (str, Path))]
     for file, mark in ((output, b'"prediction"'), (reliability, b"|")):
         if file is not None:
             check_free(Path(file), sources, mark)
@@ -111,8 +111,7 @@ def evaluate(
     say = {"limit": limit, "batch_size": batch_size, "beams": beams, "top_memory": top_memory, **options}
     target = None if output is None else Path(output)
     examples = with_sound_pictures(examples, task, limit, tally)
-    for sentence in tally.sentences:
-        Reporter().say(sentence)
+    Reporter().say(*tally.sentences)
     of_texts = task == "title" and any(one.documents and one.question == HEADLINE for one in examples)
     if of_texts or task in ("summary", "answer", "read"):
         from weft.reading_evaluation import evaluate_reading
@@ -296,7 +295,7 @@ def perplexity(model: WeftModel, examples: Sequence[Example], *, batch_size: int
     """exp of the mean negative log-likelihood of a token that the assistant says, under the whole vocabulary."""
     assert model.processor is not None
     options: dict[str, Any] = {"share_prompts": False, "arrange": partial(as_learned, model)}
-    options["positions"] = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    options["positions"] = model.positions
     rows = sorted(rows_of(examples, model.processor, **options), key=lambda row: (row.pictures, len(row)))
     total, tokens = 0.0, 0
     memories: dict[str, Memory] = {}

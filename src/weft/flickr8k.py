@@ -14,7 +14,7 @@ from pathlib import Path
 from weft.conversations import picture_line, write_lines
 from weft.errors import DataError
 from weft.instructions import CAPTION, TITLE
-from weft.whole_files import whole
+from weft.whole_files import write_bytes
 
 ENDS_A_TITLE = frozenset(
     """is are was were as while who that which and with wearing in on at near through across along over under behind
@@ -124,8 +124,7 @@ def flickr8k(folder: str | Path, out: str | Path) -> dict[str, int]:
     for split, photos in splits(folder):
         lines = []
         for number, photo in enumerate(photos):
-            with whole(pictures / photo.name) as partial:
-                partial.write_bytes(photo.file)
+            write_bytes(pictures / photo.name, photo.file)
             captions = [text for text in map(clean, photo.captions) if text]
             lines += [picture_line(f"pictures/{photo.name}", CAPTION, caption) for caption in captions]
             if number % TITLED == 0:

@@ -18,9 +18,9 @@ from weft.arrays import is_array
 from weft.catalog import weft_home
 from weft.errors import DataError, PictureError
 from weft.hashes import content_hash
-from weft.images import load_image
+from weft.images import bytes_of_url, load_image
 from weft.pixel_values import as_rgb
-from weft.whole_files import whole
+from weft.whole_files import write_bytes
 
 LARGEST = 64 << 20
 """Bytes of a picture that is fetched, at most."""
@@ -87,8 +87,7 @@ class GivenPictures:
         """Bytes as a file that is there in full or not at all, named by what it holds or where it came from."""
         target = self.folder / (name or content_hash(content))
         if not target.is_file():
-            with whole(target) as partial:
-                partial.write_bytes(content)
+            write_bytes(target, content)
         return str(target)
 
     def _fetched(self, address: str, where: str) -> str:
@@ -156,10 +155,7 @@ def _base64(text: str) -> bytes | None:
 
 
 def _data(address: str, where: str) -> bytes:
-    head, comma, body = address.partition(",")
     try:
-        if not comma or not head.lower().endswith(";base64"):
-            raise ValueError
-        return base64.b64decode("".join(body.split()), validate=True)
-    except (ValueError, binascii.Error):
+        return bytes_of_url(address)
+    except ValueError:
         raise DataError(f"{where}: a data URL of a picture must be data:image/...;base64,... with base64.") from None

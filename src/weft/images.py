@@ -294,15 +294,24 @@ def _inline(url: str) -> bytes:
     Raises:
         PictureError: it holds no base64, or the URL is of another kind.
     """
-    head, comma, body = url.partition(",")
     if not url[:5].lower() == "data:":
         raise PictureError(
             f"{url:.200} is a URL, and pictures are not fetched from a network; give the bytes of the picture, or "
             "those that weft.server.pictures.fetch(url, hosts=[...]) finds on hosts that you name."
         )
     try:
-        if not (comma and head.lower().endswith(";base64")):
-            raise ValueError
-        return base64.b64decode("".join(body.split()), validate=True)
+        return bytes_of_url(url)
     except ValueError:
         raise PictureError("The picture's data URL holds no valid base64: data:image/jpeg;base64,...") from None
+
+
+def bytes_of_url(url: str) -> bytes:
+    """What a data URL of base64 holds, which may be broken into lines.
+
+    Raises:
+        ValueError: it is none.
+    """
+    head, comma, body = url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise ValueError("it is no data URL of base64")
+    return base64.b64decode("".join(body.split()), validate=True)

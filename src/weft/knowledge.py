@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 from weft.analyzer import asked, terms
 from weft.charsets import printable, sound
-from weft.documents import INSTEAD, READERS, Document, read_documents
+from weft.documents import INSTEAD, READERS, Document, read_data
 from weft.errors import DataError, WeftError
 from weft.folders import look_through
 from weft.index import Index, among, discard, is_damaged, labelled
@@ -180,10 +180,11 @@ class KnowledgeBase:
         noted in what the update did."""
         mark = ""
         try:
-            mark = content_hash(path.read_bytes(), self._settings())
+            content = path.read_bytes()
+            mark = content_hash(content, self._settings())
             if mark == known:
                 return mark, []
-            documents = read_documents(path)
+            documents = read_data(content, printable(path))
         except FileNotFoundError:
             result.left_out.setdefault("files that vanished meanwhile", []).append(source)
             return "", []

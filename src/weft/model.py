@@ -676,6 +676,11 @@ class WeftModel(Tasks, AdapterMixin, PreTrainedModel, ReadingGenerationMixin):
             positions = torch.zeros(len(ids), 1, dtype=torch.long)
         return self.place(weave.read(memory), _in_order(positions), top)
 
+    @property
+    def positions(self) -> int | None:
+        """Tokens that the language model takes; None for any number."""
+        return getattr(self.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
     # What transformers asks of a model
 
     @property

@@ -25,7 +25,7 @@ from weft.everyday_words import ANIMALS, SCENES, THINGS, with_article
 from weft.images import load_image
 from weft.instructions import CAPTION, TITLE
 from weft.model import WeftModel
-from weft.whole_files import whole
+from weft.whole_files import write_bytes
 from weft.written import captions_from
 
 DEV = 10
@@ -90,8 +90,7 @@ def write_object_photos(
     pictures = Path(out) / "pictures"
     photos = object_photos(folder)
     for photo in photos:
-        with whole(pictures / photo.file.name) as partial:
-            partial.write_bytes(photo.file.read_bytes())
+        write_bytes(pictures / photo.file.name, photo.file.read_bytes())
     kept = photos[::DEV]
     learned = [photo for number, photo in enumerate(photos) if number % DEV]
     written: Iterable[str | None] = repeat(None, len(learned))

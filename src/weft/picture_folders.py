@@ -13,10 +13,11 @@ from pathlib import Path
 from PIL import Image
 
 from weft.errors import PictureError
+from weft.folders import QUIET
 from weft.images import USUAL
 from weft.picture_kinds import HEAD, PICTURES, known_formats, shows_something, unread_kind
 
-SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx", "$recycle.bin"})
+SYSTEM = QUIET | {"ehthumbs.db", "@eadir", "$recycle.bin"}
 """What systems put into folders of pictures."""
 _BY_NAME = ("TGA", "SUN", "SGI", "PCX", "DCX", "CUR", "ICO", "PPM")
 """Formats that begin as much else does: of these the name counts."""

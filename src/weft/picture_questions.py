@@ -14,6 +14,7 @@ from pathlib import Path
 from weft.conversations import picture_line, write_lines
 from weft.flickr8k import splits
 from weft.questions import Kind, Question, questions
+from weft.whole_files import write_bytes
 
 OPEN = 4
 """Questions of a picture, at most, that ask for more than yes or no."""
@@ -107,10 +108,9 @@ def flickr8k_questions(folder: str | Path, out: str | Path, seed: int = 0) -> di
     pictures = Path(out) / "pictures"
     counts: dict[str, dict[Kind, int]] = {}
     for split, photos in splits(folder):
-        pictures.mkdir(parents=True, exist_ok=True)
         for photo in photos:
             if not (pictures / photo.name).is_file():
-                (pictures / photo.name).write_bytes(photo.file)
+                write_bytes(pictures / photo.name, photo.file)
         chosen = balanced([questions(photo.captions) for photo in photos], random.Random(seed))
         lines = (
             picture_line(f"pictures/{photo.name}", one.text, one.answer, kind=one.kind)

@@ -85,10 +85,11 @@ class Reporter:
         about = ", ".join([f"{task.completed:,.0f} of {task.total or 0:,.0f}", *filter(None, figures)])
         self.console.print(f"{task.description}: {about}")
 
-    def say(self, text: str) -> None:
-        """A sentence for people."""
+    def say(self, *sentences: str) -> None:
+        """Sentences for people, a line each."""
         if self.enabled:
-            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            for sentence in sentences:
+                self.bar.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def log(self, **figures: Any) -> None:
         """Add an object to the log."""

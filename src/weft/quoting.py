@@ -89,7 +89,7 @@ def fits(model: WeftModel, prompt: Prompt, longest: int, *, insisted: bool) -> b
     Raises:
         WeftError: somebody insists, and there is no room.
     """
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    positions = model.positions
     count = len(prompt.tokens)
     if not insisted:
         return count <= min(LONGEST_PROMPT, (positions or 2 * LONGEST_PROMPT) // 2)

@@ -14,6 +14,7 @@ from weft.answering import log_odds, log_refusals, unanswerable_chance
 from weft.calibration import auc, calibration_error, platt, reliability, reliability_table, threshold
 from weft.conversations import write_text
 from weft.data import Example, load_examples
+from weft.data_files import Files, listed
 from weft.errors import DataError
 from weft.instructions import NOT_SAID
 from weft.knowledge import KnowledgeBase
@@ -24,8 +25,6 @@ from weft.reading_evaluation import batches, belongs, documents_of
 
 REFUSED = 0.05
 """Share of the questions with an answer that is refused, where it is counted how many of those without one are."""
-
-Files = str | Path | Sequence[str | Path]
 
 
 def calibrate(
@@ -140,7 +139,7 @@ def log_probabilities(
 
 def _questions(files: Files, limit: int | None) -> dict[str, list[Example]]:
     """The questions of each file, by its name; of files of one name by all of their paths."""
-    files = [files] if isinstance(files, (str, Path)) else list(files)
+    files = listed(files)
     names = [Path(file).stem for file in files]
     shown = [name if names.count(name) == 1 else str(file) for name, file in zip(names, files, strict=True)]
     return {name: load_examples(file)[:limit] for name, file in zip(shown, files, strict=True)}

@@ -145,7 +145,7 @@ def _plain(model: WeftModel, options: Mapping[str, Any]) -> Decoder | None:
 
 
 def _check_room(model: WeftModel, tokens: int, longest: int) -> None:
-    room = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    room = model.positions
     if room is not None and tokens + longest > room:
         raise WeftError(
             f"The question has {tokens} tokens; this language model takes {room - longest} at most. Ask in fewer "

@@ -14,13 +14,14 @@ import yaml
 from filelock import FileLock, Timeout
 
 from weft.adapters import adapter_config, adapter_names
+from weft.conversations import write_text
 from weft.errors import DataError, PartError, WeftError
 from weft.model import WeftModel
 from weft.parts import WEIGHTS
 from weft.recipe import Recipe
 from weft.runstate import RunState, newest_state
 from weft.training_rows import RowFile
-from weft.whole_files import read_tensors, whole, writing
+from weft.whole_files import read_tensors, writing
 
 CHECKPOINT, RECIPE, LOG, BEST = "checkpoint.safetensors", "recipe.yaml", "log.jsonl", "best"
 _FREE = {"dropout", "encoder", "refuses_at", "refusal_temperature", "refusal_bias", "reading_by_task", "citing_heads"}
@@ -81,8 +82,7 @@ def begin(folder: Path, recipe: Recipe, *, goes_on: bool) -> None:
     if not goes_on:
         with writing(folder / LOG):
             (folder / LOG).unlink(missing_ok=True)
-    with whole(folder / RECIPE) as partial:
-        partial.write_text(yaml.safe_dump(asdict(recipe), sort_keys=False), encoding="utf-8")
+    write_text(folder / RECIPE, yaml.safe_dump(asdict(recipe), sort_keys=False))
 
 
 def look_back(folder: Path, recipe: Recipe, state: RunState, same: dict[str, Any]) -> list[str]:

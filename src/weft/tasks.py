@@ -314,9 +314,6 @@ def _sampling(longest: int, options: dict[str, Any]) -> Sampling:
     check_names(options, ("do_sample", "seed", *_DRAWS), "A stream")
     check_count("max_new_tokens", longest)
     given = {name: value for name, value in options.items() if name in _DRAWS and value is not None}
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise WeftError(f"{name}: {value!r:.100} can't be; give a number.")
     temperature = float(given.pop("temperature", 1.0))
     return Sampling(longest, temperature if options.get("do_sample") else 0.0, seed=options.get("seed"), **given)
 

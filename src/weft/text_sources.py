@@ -17,8 +17,8 @@ LONGEST_PATH, LONGEST_NAME = 4096, 255
 """Bytes of a path, and of each name in it, beyond which no file has it."""
 FEW = 8
 """Words of a file's path, at most, unless it is there."""
-_OTHERS = "doc epub json log markdown odp ods odt org ppt pptx rst rtf tex xhtml xls xlsm xlsx xml yaml yml zip"
-"""What the names of documents end in that may not be read."""
+_OTHERS = (".doc", ".ppt", ".xls", ".xml", ".zip")
+"""What the names of documents end in that are not read."""
 _ROOTED = re.compile(r"(~?[/\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|file://)\S")
 """How paths begin."""
 
@@ -33,7 +33,7 @@ def names_file(text: str) -> bool:
         return True
     words = len(text.split())
     ending = PurePath(text).suffix.lower()
-    known = ending in READERS or ending in PICTURES or ending[1:] in _OTHERS.split()
+    known = ending in READERS or ending in PICTURES or ending in _OTHERS
     if words == 1 and ("/" in text or "\\" in text):
         return True
     return words <= FEW and (known or _ROOTED.match(text) is not None)

@@ -123,7 +123,7 @@ class Trainer(Ways):
         encoder = self.model.encoder(recipe.name)
         given: dict[str, Any] = {"data": data, "dev": dev, "adapters": self._adapters(encoder)}
         given["arrange"] = partial(as_learned, self.model)
-        given["positions"] = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        given["positions"] = self.model.positions
         given["text_learns"] = any(name.startswith(ADAPTER) for name in self.learned)
         self.feed = Feed(recipe, self.processor, encoder, self.device, namer, self.model.with_names, **given)
         for module in self.weave.modules():
@@ -264,8 +264,7 @@ class Trainer(Ways):
     def _say_what(self, reporter: Reporter, said: Sequence[str]) -> None:
         """Say what people may not expect of the run."""
         automatic = [f"precision: auto is {self.recipe.precision} on this machine."] if self.automatic else []
-        for sentence in filter(None, (*said, *self.feed.about, *automatic, about_adapters(self.model))):
-            reporter.say(sentence)
+        reporter.say(*filter(None, (*said, *self.feed.about, *automatic, about_adapters(self.model))))
 
     def _shard(self) -> None:
         """Spread the frozen decoder layers over the processes (FSDP2, Zhao et al. 2023): each is gathered when it runs.

@@ -86,8 +86,7 @@ class Ways:
         if self.accelerator.num_processes > 1:
             broadcast_object_list(found)
         if said := self.feed.drop_damaged(found[0]):
-            for sentence in said[:TOLD]:
-                reporter.say(sentence)
+            reporter.say(*said[:TOLD])
             if len(said) > TOLD:
                 reporter.say(f"{len(said) - TOLD:,} more rows are left out for such pictures; the log names them.")
             reporter.log(left_out=said)

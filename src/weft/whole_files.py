@@ -46,6 +46,12 @@ def whole(path: Path, *, settled: bool = False) -> Iterator[Path]:
                 partial.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that is there in full or not at all; errors as for :func:`whole`."""
+    with whole(path) as partial:
+        partial.write_bytes(content)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Within it, what keeps a file from being written is said in a sentence.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from weft.formats.package import Package, local
+from weft.formats.package import Package, elements, local
 from weft.formats.story import Story
 
 
@@ -17,9 +17,10 @@ def chart(package: Package, name: str) -> list[str]:
     """A chart's titles, and its values as a table: a row for each label, a column for each series."""
     if name not in package:
         return []
-    lines = ["".join(_all(paragraph, "t")) for paragraph in _elements(package.root(name), "p")]
+    root = package.root(name)
+    lines = ["".join(_all(paragraph, "t")) for paragraph in elements(root, "p")]
     columns: list[tuple[str, list[str], list[str]]] = []
-    for series in _elements(package.root(name), "ser"):
+    for series in elements(root, "ser"):
         values = {local(child): _all(child, "v") for child in series}
         labels = values.get("cat") or values.get("xVal") or []
         columns.append((" ".join(values.get("tx", [])), labels, values.get("val") or values.get("yVal") or []))
@@ -32,9 +33,5 @@ def chart(package: Package, name: str) -> list[str]:
     return [text] if text else []
 
 
-def _elements(root: Any, name: str) -> list[Any]:
-    return [element for element in root.iter() if local(element) == name]
-
-
 def _all(root: Any, name: str) -> list[str]:
-    return [element.text or "" for element in _elements(root, name)]
+    return [element.text or "" for element in elements(root, name)]

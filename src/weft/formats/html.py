@@ -15,7 +15,7 @@ from contextlib import suppress
 from weft.characters import superscript
 from weft.charsets import Decoded, decode
 from weft.formats.flow import BLOCK, LINE, SPACE, Flow
-from weft.formats.numerals import numeral
+from weft.formats.numerals import BY_SIGN, numeral
 
 _BLOCKS = frozenset(
     """address article aside blockquote body caption center details dialog div dl fieldset figcaption figure footer
@@ -31,7 +31,6 @@ _LEFT_OUT = frozenset(
 )
 _BETWEEN = {"mfrac": "/", "msup": "^", "msub": "_"}
 """What stands between the two parts of an element of MathML."""
-_LISTS = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
 _STYLED_AWAY = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))\b", re.IGNORECASE)
 _DECLARED = re.compile(
     rb"""<meta[^>]*?charset\s*=\s*["']?\s*([\w.:-]+) | <\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)""",
@@ -110,7 +109,7 @@ class _Page:
         elif tag in ("ol", "ul", "menu"):
             flow.apart(LINE if self.lists else BLOCK)
             start = attributes.get("start", "")
-            kind = _LISTS.get(attributes.get("type", "1"), "decimal") if tag == "ol" else ""
+            kind = BY_SIGN.get(attributes.get("type", "1"), "decimal") if tag == "ol" else ""
             self.lists.append((kind, int(start) if re.fullmatch(r"-?\d{1,9}", start) else 1))
         else:
             self._apart(tag)

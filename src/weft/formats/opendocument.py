@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from weft.errors import DataError
-from weft.formats.numerals import numeral
+from weft.formats.numerals import BY_SIGN, numeral
 from weft.formats.package import Package
+from weft.formats.sheets import Row
 
-Row = tuple[int, list[str]]
 _LEFT_OUT = frozenset(("tracked-changes", "hidden-text", "creator", "date", "sequence-decls", "forms", "note-citation"))
 _LAID_OUT = {"tab": "\t", "line-break": "\n", "soft-page-break": ""}
 _BOXES = frozenset(
@@ -27,7 +27,6 @@ _BOXES = frozenset(
 )
 _WIDEST = 20_000
 """Cells or rows, at most, that one element stands for; a sheet has 16,384 columns."""
-_NUMERALS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
 
 
 def opened(data: bytes) -> Package:
@@ -217,7 +216,7 @@ class _Content:
     def _mark(self) -> str:
         form, _ = self._level()
         number = self._lists[-1].number
-        return f"{numeral(number, _NUMERALS.get(form, 'decimal'))}. " if form and number is not None else "- "
+        return f"{numeral(number, BY_SIGN.get(form, 'decimal'))}. " if form and number is not None else "- "
 
 
 def _count(given: str | None) -> int:

@@ -141,6 +141,11 @@ def local(element: Any) -> str:
     return element.tag.rpartition("}")[2]
 
 
+def elements(root: Any, *names: str) -> list[Any]:
+    """All elements within one, and itself, that have one of some names, in order."""
+    return [element for element in root.iter() if local(element) in names]
+
+
 def attribute(element: Any, name: str, default: str = "") -> str:
     """An element's attribute, in whatever namespace, by its local name."""
     for key, value in element.attrib.items():

@@ -10,12 +10,13 @@ import re
 from threading import Lock
 from typing import Any
 
+from weft.characters import RIGHT_TO_LEFT
 from weft.charsets import REPLACEMENT
 from weft.errors import DataError
 from weft.formats.hyphens import DIVIDED, undivided
 from weft.records import places
 
-_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]+")
+_RIGHT_TO_LEFT = re.compile(f"[{RIGHT_TO_LEFT}]+")
 _PDFIUM = Lock()
 """PDFium works for one thread at a time."""
 

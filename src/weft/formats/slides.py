@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from weft.formats.graphics import chart, diagram
-from weft.formats.package import Package, Related, attribute, local
+from weft.formats.package import Package, Related, attribute, elements
 from weft.formats.story import Story
 
 
@@ -19,7 +19,7 @@ def slides(data: bytes) -> Iterator[tuple[int, str]]:
     package = Package(data)
     main = package.main()
     parts = package.related(main)
-    ids = [_relation(element) for element in package.root(main).iter() if local(element) == "sldId"]
+    ids = [_relation(element) for element in elements(package.root(main), "sldId")]
     for number, name in enumerate((parts[one].name for one in ids if one in parts), 1):
         text = "\n\n".join(_slide(package, name))
         if text:
@@ -41,7 +41,7 @@ def _slide(package: Package, name: str) -> Iterator[str]:
         if kind == "notesSlide" and part in package:
             yield from (f"Notes: {text}" for text in ["\n".join(Story(package, part).blocks)] if text)
         elif kind == "comments" and part in package:
-            said = [element.text for element in package.root(part).iter() if local(element) in ("text", "t")]
+            said = [element.text for element in elements(package.root(part), "text", "t")]
             yield from (f"[Comment: {text}]" for text in said if text)
 
 

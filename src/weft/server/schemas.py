@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from weft.charsets import HALF
 from weft.options import near
 from weft.weaving import ReadingMode
 
@@ -42,7 +43,6 @@ _IDLE: dict[str, tuple[Any, ...]] = {
     "skip_special_tokens": (True,),
 }
 """Fields of OpenAI's and of other servers' that ask for what is done anyway, with the values with which they do."""
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 def _may_be_null(schema: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ def _may_be_null(schema: dict[str, Any]) -> None:
 
 def _whole(given: Any) -> Any:
     """What was given, if no text in it holds half a character."""
-    if isinstance(given, str) and not given.isascii() and _HALF.search(given):
+    if isinstance(given, str) and not given.isascii() and HALF.search(given):
         raise ValueError("it holds half a character (a lone surrogate)")
     for one in [*given, *given.values()] if isinstance(given, dict) else given if isinstance(given, list) else ():
         _whole(one)
@@ -71,7 +71,7 @@ class _Given(BaseModel):
         if not isinstance(given, dict):
             return given
         for name, value in given.items():
-            if isinstance(value, str) and not value.isascii() and _HALF.search(value):
+            if isinstance(value, str) and not value.isascii() and HALF.search(value):
                 raise ValueError(f"{name} holds half a character (a lone surrogate)")
         return {name: value for name, value in given.items() if value is not None}
 
