@@ -22,24 +22,36 @@ pytestmark = [
 ]
 
 
-def peak(code: str) -> int:
-    """Megabytes that a process took which ran some code; the second, since the first makes what is kept on disk."""
-    command = [sys.executable, "-c", f"{code}\n{PEAK}"]
+LOOK = f"weft.load().caption({str(EXAMPLES / 'cat.jpg')!r})"
+
+
+def run(code: str) -> str:
+    """What a process prints that runs some code."""
     settings = {**os.environ, "OMP_NUM_THREADS": "2"}
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, env=settings)
-        assert done.returncode == 0, done.stderr
-    return int(done.stdout.split()[-1])
+    done = subprocess.run([sys.executable, "-c", f"import weft\n{code}"], capture_output=True, text=True, env=settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_a_loaded_model_and_a_photo():
-    assert peak(f"import weft\nweft.load().caption({str(EXAMPLES / 'cat.jpg')!r})") < MOST
+@pytest.fixture(scope="module")
+def kept() -> None:
+    """What the first process makes and keeps on disk is there."""
+    run(LOOK)
 
 
-def test_an_engine_that_is_asked_about_a_photo():
+def peak(code: str) -> int:
+    """Megabytes that a process took which ran some code."""
+    return int(run(f"{code}\n{PEAK}").split()[-1])
+
+
+def test_a_loaded_model_and_a_photo(kept):
+    assert peak(LOOK) < MOST
+
+
+def test_an_engine_that_is_asked_about_a_photo(kept):
     message = [{"type": "image", "image": str(EXAMPLES / "cat.jpg")}, {"type": "text", "text": "What is this?"}]
     code = (
-        "import weft, weft.server\n"
+        "import weft.server\n"
         "with weft.Engine(weft.load) as engine:\n"
         f"    engine.generate_batch([[{{'role': 'user', 'content': {message!r}}}]], max_tokens=8)"
     )
