@@ -22,6 +22,18 @@ if DEVICE.type != "cpu" and find_spec("playwright") is None:  # a machine with a
     collect_ignore = ["test_page.py"]
 
 
+LONGEST = (
+    *("training", "static", "page", "readme", "compiled", "server_limits", "gpu_kit", "peak_memory", "alternatives"),
+    *("text_training", "quick", "engine", "devices", "joint", "text_weaves", "cli", "server_schema"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest go first, so that no process is left alone with one of them at the end."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="module")
 def on_device() -> Iterator[None]:
     """What a module makes without saying where, it makes on the device of the tests."""
