@@ -25,6 +25,12 @@ from weft.tensor_file import TensorFile
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
+def noise(seed: int) -> Image.Image:
+    """A picture that is the same in every run, whatever ran before."""
+    pixels = torch.randint(0, 256, (24, 24, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return Image.fromarray(pixels.numpy())
+
+
 def decoder_of(model, quantize=None):
     return Decoder(model.config.to_dict(), model.state_dict(), quantize)
 
@@ -263,7 +269,7 @@ def test_words_are_those_of_generate(kind, beams):
     else:
         model = woven("llama", sees="last" if "last" in kind else "all")
         model.processor = WeftProcessor(tokenizer(), model.encoder(), system_prompt="")
-        read = model.read([Image.effect_noise((24, 24), 90 + n).convert("RGB") for n in range(3)])
+        read = model.read([noise(seed) for seed in range(3)])
     prompts = [torch.randint(3, 99, (length,)).tolist() for length in (4, 11, 7, 7)]
     held = [[(0, 1)], [(2, 0), (1, 6)], [], [(0, 3)]]
     options = {"beams": beams, "longest": 12, "bad_words_ids": [[40, 41], [42]]}
@@ -280,7 +286,7 @@ def test_length_penalty_finds_the_words_that_generate_finds_with_it(length_penal
     model = woven(language_model("llama", initializer_range=0.1))
     model.processor = WeftProcessor(tokenizer(), model.encoder(), system_prompt="")
     model.generation_config.eos_token_id = list(range(2, 22))
-    read = model.read([Image.effect_noise((24, 24), 90 + n).convert("RGB") for n in range(4)])
+    read = model.read([noise(seed) for seed in range(4)])
     prompts, held = [[5, 6, 7, 8 + n] for n in range(8)], [[(n % 4, 1)] for n in range(8)]
     options = {"beams": 3, "longest": 12}
     usual = respond(model, read, prompts, held, **options)
