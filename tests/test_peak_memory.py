@@ -15,14 +15,12 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 MOST = 750
 """Megabytes that a process may take; about 350 of them are what PyTorch and transformers take to be imported."""
 PEAK = "print(next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) // 1024)"
+LOOK = f"weft.load().caption({str(EXAMPLES / 'cat.jpg')!r})"
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="/proc tells a process's own peak"),
     pytest.mark.skipif(locate("smollm2-135m-instruct") is None, reason="the frozen parts are not here"),
 ]
-
-
-LOOK = f"weft.load().caption({str(EXAMPLES / 'cat.jpg')!r})"
 
 
 def run(code: str) -> str:
@@ -33,15 +31,15 @@ def run(code: str) -> str:
     return done.stdout
 
 
+def peak(code: str) -> int:
+    """Megabytes that a process took which ran some code."""
+    return int(run(f"{code}\n{PEAK}").split()[-1])
+
+
 @pytest.fixture(scope="module")
 def kept() -> None:
     """What the first process makes and keeps on disk is there."""
     run(LOOK)
-
-
-def peak(code: str) -> int:
-    """Megabytes that a process took which ran some code."""
-    return int(run(f"{code}\n{PEAK}").split()[-1])
 
 
 def test_a_loaded_model_and_a_photo(kept):

@@ -192,7 +192,7 @@ def test_two_processes_learn_what_one_does(world, tmp_path):
         assert losses(tmp_path / name) == [pytest.approx(each, abs=2e-3) for each in alone]
     shutil.copytree(tmp_path / "spread", tmp_path / "two, gone on by one")
     train(replace(longer, output=str(tmp_path / "two, gone on by one")), resume=True)
-    by_one, by_two = (log(tmp_path / f"{name}")[-1] for name in ("two, gone on by one", "one, gone on by two"))
+    by_one, by_two = (log(tmp_path / name)[-1] for name in ("two, gone on by one", "one, gone on by two"))
     assert by_one["step"] == by_two["step"] > log(tmp_path / "one")[-1]["step"]
     assert by_two["dev_loss"] == pytest.approx(by_one["dev_loss"], abs=4e-3)
 
@@ -203,16 +203,18 @@ def losses(out):
 
 
 def in_two_processes(folder, begin, go_on):
-    """Train by some recipes from the start, then by others from where their runs are, in the same two processes."""
+    """``weft train`` by some recipes from the start, then by others from where their runs are, in the same two
+    processes."""
     files = []
     for number, chosen in enumerate([*begin, *go_on]):
         files.append(folder / f"recipe-{number}.yaml")
         files[-1].write_text(yaml.safe_dump(asdict(chosen)), encoding="utf-8")
     code = (
         "import sys\n"
-        "from weft.training import train\n"
+        "from weft.cli import app\n"
         "for number, recipe in enumerate(sys.argv[1:]):\n"
-        f"    train(recipe, resume=number >= {len(begin)})\n"
+        f"    resume = ['--resume'] if number >= {len(begin)} else []\n"
+        "    app(['train', recipe, *resume], standalone_mode=False)\n"
     )
     (folder / "trainings.py").write_text(code, encoding="utf-8")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

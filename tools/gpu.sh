@@ -54,7 +54,7 @@ results() {
 }
 
 suite() {
-    "$PYTHON" -m pytest -q -n auto --maxprocesses 8 --dist loadfile --junitxml gpu-out/0-suite.xml "$@" 2>&1 |
+    "$PYTHON" -m pytest -q -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder --junitxml gpu-out/0-suite.xml "$@" 2>&1 |
         tee gpu-out/0-suite.log
 }
 

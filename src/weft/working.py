@@ -325,7 +325,7 @@ class Worker:
         banned: Sequence[Sequence[int]] = ()
         longest = job.sampling.max_tokens
         prompt = yield from reading(self.model, job.messages, self.top_memory, job.reading, longest, job.template)
-        room = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        room = self.model.positions
         most = min(room or self.limits.tokens, self.limits.tokens)
         if len(prompt.tokens) + job.sampling.max_tokens > most:
             raise TooLong(
